@@ -1,0 +1,61 @@
+# MedSAE: sparse autoencoders for medical language models, as one workflow.
+#
+#   rules/common.smk         configuration, paths, resources
+#   rules/notes.smk          notes in: checked, split by patient, cut into shards
+#   rules/models.smk         language models made ready
+#   rules/ner.smk            entity spans in the notes
+#   rules/activations.smk    tokens and hidden states, spans aligned to tokens
+#   rules/sae.smk            sparse autoencoders: trained, calibrated, applied to every token
+#   rules/polysemy.smk       occurrences of each term, their senses and their latents
+#   rules/metrics.smk        overlap, entropy, sense-linked latents, probes, retrieval, ablation
+#   rules/mixed_effects.smk  mixed-effects models in R, across models and layers
+#   rules/report.smk         figures and words
+#   rules/plan.smk           what a run will take, before it runs
+#   rules/preflight.smk      bad input refused before the first job
+#   rules/plan.smk           what it will take, before anything runs
+#
+# config/ says what is studied, profiles/ where it runs.
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+if not workflow.config_settings.configfiles:
+
+    configfile: "config/config.yaml"
+
+
+report: "report/workflow.rst"
+
+
+# Used with `--software-deployment-method apptainer`; built from the Containerfile.
+container: "medsae.sif"
+
+
+include: "rules/common.smk"
+include: "rules/notes.smk"
+include: "rules/models.smk"
+include: "rules/ner.smk"
+include: "rules/activations.smk"
+include: "rules/sae.smk"
+include: "rules/polysemy.smk"
+include: "rules/metrics.smk"
+include: "rules/mixed_effects.smk"
+include: "rules/report.smk"
+include: "rules/plan.smk"
+include: "rules/preflight.smk"
+
+
+localrules:
+    all,
+
+
+rule all:
+    default_target: True
+    input:
+        every(L.sae("topk_latents.csv")),
+        every(L.sae("viewer/viewer_pack.json")),
+        every(L.sae("metrics/summary.json")),
+        every(L.model("ner_spans_with_tokens.jsonl")),
+        L.corpus("mixed_effects/fdr_correction.csv"),
+        L.corpus("summary.md"),
+        FIGURES,

@@ -1,0 +1,97 @@
+"""Run one trainer on the workload, in this process, and write what was measured as JSON.
+
+    python measure.py TRAINER --architecture topk --data FILE --out FILE
+
+A trainer module in ``trainers/`` has ``make(architecture, train, load)``, which returns
+``step(batch)`` and ``evaluate(rows) -> (reconstruction, codes > 0)``.
+"""
+
+import argparse
+import importlib
+import json
+import statistics
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+import workload
+
+EVALUATION_ROWS = 1_024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("trainer")
+    parser.add_argument("--architecture", default="topk")
+    parser.add_argument("--precision", default="highest", choices=["highest", "medium"])
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    load = workload.Workload()
+    torch.set_num_threads(load.threads)
+    torch.manual_seed(load.seed)
+    train, held_out = workload.read(arguments.data)
+    batches = train.split(load.batch_size)[: load.n_train // load.batch_size]
+    module = importlib.import_module(f"trainers.{arguments.trainer}")
+    if arguments.precision == "medium":
+        torch.set_float32_matmul_precision("medium")
+    reset_peak_memory()
+    base = memory_mb("VmRSS")
+    step, evaluate = module.make(arguments.architecture, train, load)
+    seconds = []
+    for number in range(arguments.steps):
+        begin = time.perf_counter()
+        step(batches[number % len(batches)])
+        seconds.append(time.perf_counter() - begin)
+    peak = memory_mb("VmHWM") - base
+    result = {
+        "name": arguments.trainer,
+        "architecture": arguments.architecture,
+        "precision": arguments.precision,
+        "steps": arguments.steps,
+        **rates(seconds, load.batch_size),
+        **quality(evaluate, held_out),
+        "peak_rss_mb": peak,
+        "workload": asdict(load),
+    }
+    arguments.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
+def rates(seconds: list[float], batch_size: int) -> dict[str, float]:
+    """Tokens per second: median over all steps, and over the undisturbed (fastest) quarter."""
+    undisturbed = sorted(seconds)[: max(1, len(seconds) // 4)]
+    return {
+        "tokens_per_s": batch_size / statistics.median(undisturbed),
+        "tokens_per_s_all_steps": batch_size / statistics.median(seconds),
+    }
+
+
+def quality(evaluate, rows: torch.Tensor) -> dict[str, float | None]:
+    """FVU about the mean, and the share of latents that fire on no held-out row."""
+    if evaluate is None:
+        return {"fvu": None, "dead_fraction": None}
+    error, fired = 0.0, None
+    with torch.no_grad():
+        for part in rows.split(EVALUATION_ROWS):
+            reconstruction, active = evaluate(part)
+            error += float((reconstruction - part).double().square().sum())
+            fired = active.any(0) if fired is None else fired | active.any(0)
+    variance = float((rows.double() - rows.double().mean(0)).square().sum())
+    return {"fvu": error / variance, "dead_fraction": float((~fired).double().mean())}
+
+
+def reset_peak_memory() -> None:
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def memory_mb(field: str) -> float:
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        if line.startswith(field + ":"):
+            return int(line.split()[1]) / 1024
+    raise RuntimeError(f"no {field} in /proc/self/status")
+
+
+if __name__ == "__main__":
+    main()

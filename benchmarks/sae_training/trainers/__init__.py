@@ -1,0 +1,1 @@
+"""One module per trainer, each giving ``make(architecture, train, load)``."""

@@ -1,0 +1,82 @@
+# Configuration, paths and resources: what every stage shares.
+import re
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(workflow.basedir) / "workflow" / "scripts"))
+
+from medsae.config import Layout, parse_config
+from medsae.config.resources import Requests
+from medsae.io import UserError
+from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
+
+try:
+    C = parse_config(config)
+except UserError as error:
+    raise WorkflowError(str(error)) from None
+
+L = Layout(C)
+R = Requests(C)
+MODELS = {model.name: model for model in C.models}
+SAES = {sae.name: sae for sae in C.saes}
+
+
+wildcard_constraints:
+    model="|".join(map(re.escape, MODELS)),
+    sae="|".join(map(re.escape, SAES)),
+    layer=r"\d+",
+    shard=r"(train|val)-\d{5}",
+
+
+def every(pattern):
+    """`pattern` for every model, layer and SAE of the configuration."""
+    return sorted(
+        {
+            pattern.format(model=model.name, layer=layer, sae=sae.name)
+            for model in C.models
+            for layer in model.layers
+            for sae in C.saes_of(model)
+        }
+    )
+
+
+def shards(pattern, names=L.shards):
+    """`pattern` for each of the shards `names`, the other wildcards left open."""
+    return [pattern.replace("{shard}", name) for name in names]
+
+
+def model_settings(wildcards):
+    """The configuration of the language model at hand."""
+    return MODELS[wildcards.model].model_dump()
+
+
+def sae_settings(wildcards):
+    """What defines the weights of the SAE at hand, and nothing else."""
+    return SAES[wildcards.sae].model_dump(
+        exclude={"name", "gpus", "calibration_quantile"}
+    )
+
+
+def gpus(items, wildcard):
+    """A resource function: GPUs that the entry named by `wildcard` asks for."""
+    return lambda wildcards: items[getattr(wildcards, wildcard)].gpus
+
+
+def required(path, key):
+    """`path`, or one sentence when it neither exists nor is made by a rule."""
+    if not Path(path).exists() and not path.startswith(L.demo("")):
+        raise WorkflowError(
+            f"The file {path} ({key}) does not exist: correct the path."
+        )
+    return path
+
+
+def notes_if_there(path):
+    """The notes as an input. Without them a plan can be printed, and the first job says so."""
+    if Path(path).exists() or path.startswith(L.demo("")):
+        return path
+    logger.warning(
+        f"The notes {path} (corpus.notes) are not there yet; a run would stop there."
+    )
+    return []

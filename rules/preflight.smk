@@ -1,0 +1,48 @@
+# Before the first job of a run: everything that can be refused is refused, in one sentence.
+#
+# A gate that jobs depend on would do it too, but then a corrected lexicon or a second model
+# would run everything behind the gate again.
+import json
+import subprocess
+
+MODEL_RULES = {
+    "prepare_language_model",
+    "tokenize_notes",
+    "extract_activations",
+    "ablate_latents",
+}
+
+
+def preflight_checks(rules_to_run):
+    """The checks that a run of `rules_to_run` needs, as preflight.py reads them."""
+    checks = {}
+    if "prepare_lexicon" in rules_to_run:
+        checks["lexicon"] = {
+            "lexicon": C.polysemy.lexicon,
+            "controls": C.polysemy.controls,
+            "sense_labels": C.polysemy.sense_labels,
+            "ner_labels": C.ner.labels,
+        }
+    if "prepare_notes" in rules_to_run and "make_demo_notes" not in rules_to_run:
+        checks["notes"] = NOTES_SETTINGS | {"path": C.corpus.notes, "seed": C.seed}
+    if MODEL_RULES & rules_to_run:
+        keys = {"name", "source", "layers", "ctx_len", "trust_remote_code"}
+        checks["models"] = {
+            "models": [model.model_dump(include=keys) for model in C.models],
+            "ner_source": C.ner.source,
+        }
+    return checks
+
+
+onstart:
+    checks = preflight_checks(
+        {job.rule.name for job in workflow.dag.needrun_jobs()}
+    )
+    done = subprocess.run(
+        [sys.executable, Path(workflow.basedir) / "workflow/scripts/preflight.py"],
+        input=json.dumps(checks),
+        text=True,
+        stderr=subprocess.PIPE,
+    )
+    if done.returncode:
+        raise WorkflowError(done.stderr.strip())

@@ -1,0 +1,111 @@
+"""What jobs ask for grows with the problem and with every attempt."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import yaml
+
+from medsae.config import parse_config
+from medsae.config.resources import Requests, as_mb, as_minutes
+
+ROOT = Path(__file__).parents[2]
+WILDCARDS = SimpleNamespace(model="medgemma-27b", layer="52", sae="topk-65536", shard="train-00000")
+
+
+def requests(**changes) -> Requests:
+    raw = yaml.safe_load((ROOT / "config/medgemma-27b.yaml").read_text())
+    raw["models"][0] |= changes
+    return Requests(parse_config(raw))
+
+
+class Input(list):
+    """Snakemake's input: a list whose items also have names."""
+
+
+@pytest.fixture
+def files(tmp_path):
+    def make(**sizes: int) -> Input:
+        made = Input()
+        for name, size in sizes.items():
+            path = tmp_path / name
+            with path.open("wb") as handle:
+                handle.truncate(size)
+            made.append(str(path))
+            setattr(made, name, str(path))
+        return made
+
+    return make
+
+
+def test_memory_is_whole_half_gigabytes_and_grows_with_the_attempt():
+    assert as_mb(1) == 500
+    assert as_mb(500e6) == 500
+    assert as_mb(500e6 + 1) == 1000
+    assert as_mb(3e9, attempt=3) == 9000
+
+
+def test_time_has_a_margin_and_grows_with_the_attempt():
+    assert as_minutes(0) > 0
+    assert as_minutes(3600) > 60
+    assert as_minutes(3600, attempt=2) == 2 * as_minutes(3600)
+
+
+MEMORY = [
+    "extraction_memory_mb",
+    "sae_training_memory_mb",
+    "sae_encoding_memory_mb",
+    "ner_memory_mb",
+]
+
+
+@pytest.mark.parametrize("name", MEMORY)
+def test_every_memory_request_grows_with_the_attempt(name):
+    ask = getattr(requests(), name)
+    assert ask(WILDCARDS, attempt=2) > 1.5 * ask(WILDCARDS, attempt=1) > 0
+
+
+def test_extraction_holds_the_weights_in_host_memory():
+    assert requests().extraction_memory_mb(WILDCARDS) >= 54_000
+    half = requests(size={"parameters_b": 13.5, "n_layers": 62, "d_model": 5376})
+    assert half.extraction_memory_mb(WILDCARDS) < 40_000
+
+
+def test_extraction_time_follows_the_tokens_of_the_shard(files):
+    ask = requests().extraction_runtime_min
+    short = ask(WILDCARDS, files(tokens=1_000_000))
+    long = ask(WILDCARDS, files(tokens=100_000_000))
+    assert long > 10 * short / 2
+    assert ask(WILDCARDS, files(tokens=100_000_000), attempt=2) == 2 * long
+
+
+def test_a_streamed_table_asks_by_its_largest_file_not_by_their_sum(files):
+    ask = requests().table_memory_mb
+    one = ask(WILDCARDS, files(a=2_000_000_000))
+    many = ask(WILDCARDS, files(a=2_000_000_000, b=2_000_000_000, c=1_000_000_000))
+    assert one == many > ask(WILDCARDS, files(a=1_000_000))
+    assert ask(WILDCARDS, []) > 0
+
+
+def test_training_memory_covers_the_state_and_the_buffer():
+    state_mb = 16 * 2 * 65_536 * 5376 / 1e6
+    assert requests().sae_training_memory_mb(WILDCARDS) > state_mb
+
+
+def test_encoding_time_follows_the_activations(files):
+    ask = requests().sae_encoding_runtime_min
+    assert ask(WILDCARDS, files(a=10**12)) > ask(WILDCARDS, files(a=10**9))
+
+
+def test_ner_time_follows_the_share_of_one_shard(files):
+    raw = yaml.safe_load((ROOT / "config/medgemma-27b.yaml").read_text())
+    ask = Requests(parse_config(raw)).ner_runtime_min
+    raw["corpus"]["shards"] = 4
+    ask_of_few = Requests(parse_config(raw)).ner_runtime_min
+    notes = files(notes=2_000_000_000)
+    assert ask_of_few(WILDCARDS, notes) > ask(WILDCARDS, notes)
+
+
+def test_a_missing_input_is_told_to_snakemake_as_such():
+    with pytest.raises(FileNotFoundError):
+        requests().table_memory_mb(WILDCARDS, ["not-there.parquet"])

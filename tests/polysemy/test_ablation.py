@@ -1,0 +1,371 @@
+"""Edited forward passes equal plain ones; what is removed is the latent's part and no more."""
+
+import math
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from transformers import (
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
+
+from medsae.io import UserError
+from medsae.polysemy.ablation import ablate, matched_latent
+from medsae.polysemy.ablation_plan import choose_latents, choose_occurrences
+from medsae.polysemy.faithfulness import NOT_APPLICABLE, measure_faithfulness, sample_windows
+from medsae.polysemy.splice import decoder_blocks, edited_losses, read_window
+from medsae.polysemy.subject import Subject, contributions, latent_codes
+from medsae.sae import SAEConfig, build_sae
+
+SIZES = {
+    "vocab_size": 97,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "num_hidden_layers": 4,
+}
+LAYER = 1
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Threads cost more than they bring at these sizes."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def llama():
+    torch.manual_seed(0)
+    return LlamaForCausalLM(LlamaConfig(**SIZES)).eval()
+
+
+def gemma():
+    """Alternates sliding and full attention and scales its embeddings."""
+    torch.manual_seed(0)
+    types = ["sliding_attention", "full_attention"] * 2
+    return Gemma3ForCausalLM(Gemma3TextConfig(**SIZES, sliding_window=5, layer_types=types)).eval()
+
+
+def tiny_sae(normalization="token", n_latents=64, k=8):
+    torch.manual_seed(1)
+    sae = build_sae(
+        SAEConfig(architecture="topk", n_latents=n_latents, k=k, normalization=normalization), 32
+    )
+    with torch.no_grad():
+        rows = torch.nn.functional.normalize(torch.randn(n_latents, 32), dim=1)
+        sae.W_dec.copy_(rows)
+        sae.W_enc.copy_(rows)
+    return sae.eval().requires_grad_(False)
+
+
+def subject(model, sae, **changes):
+    settings = {
+        "prefix": (1,),
+        "ctx_len": 40,
+        "tokens_after": 6,
+        "max_tokens": 8192,
+        "firing_counts": np.ones(sae.config.n_latents, dtype=np.int64),
+    }
+    return Subject(model, LAYER, sae, **(settings | changes))
+
+
+@torch.no_grad()
+def plain_losses(model, tokens, edit):
+    """Losses of every next token by one full forward; ``edit`` changes block LAYER's output."""
+
+    def hook(module, inputs, output):
+        hidden = output[0] if isinstance(output, tuple) else output
+        changed = edit(hidden)
+        return (changed, *output[1:]) if isinstance(output, tuple) else changed
+
+    handle = decoder_blocks(model)[LAYER].register_forward_hook(hook)
+    logits = model(input_ids=tokens[None], use_cache=False).logits[0]
+    handle.remove()
+    return torch.nn.functional.cross_entropy(logits[:-1].float(), tokens[1:], reduction="none")
+
+
+@pytest.mark.parametrize("make", [llama, gemma])
+@pytest.mark.parametrize("max_tokens", [8192, 1])
+def test_cached_edits_equal_full_forward_passes(make, max_tokens):
+    model = make()
+    tokens = torch.randint(0, 97, (20,))
+    reading = read_window(model, LAYER, tokens)
+    first, stop, n_scored = 9, 18, 7
+    edited = reading.hidden[first:stop] + torch.randn(3, stop - first, 32)
+    edited[0] = reading.hidden[first:stop]
+    losses = edited_losses(model, LAYER, reading, edited, first, n_scored, max_tokens)
+    for row in range(3):
+
+        def edit(hidden, row=row):
+            hidden = hidden.clone()
+            hidden[0, first:stop] = edited[row]
+            return hidden
+
+        expected = plain_losses(model, tokens, edit)[stop - n_scored : stop]
+        torch.testing.assert_close(losses[row], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_an_edit_leaves_the_model_as_it_was():
+    model = llama()
+    tokens = torch.randint(0, 97, (12,))
+    before = model(input_ids=tokens[None]).logits
+    reading = read_window(model, LAYER, tokens)
+    edited_losses(model, LAYER, reading, torch.zeros(2, 5, 32), 4, 3)
+    assert torch.equal(model(input_ids=tokens[None]).logits, before)
+
+
+def test_a_window_that_begins_with_the_edit_needs_no_prefix():
+    model = llama()
+    tokens = torch.randint(0, 97, (10,))
+    reading = read_window(model, LAYER, tokens)
+    losses = edited_losses(model, LAYER, reading, reading.hidden[None, :9], 0, 9)
+    torch.testing.assert_close(
+        losses[0], plain_losses(model, tokens, lambda h: h), rtol=1e-4, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("normalization", ["token", "none"])
+def test_contributions_sum_to_the_reconstruction(normalization):
+    sae = tiny_sae(normalization)
+    raw = torch.randn(5, 32) * 30 + 4
+    parts = contributions(sae, raw, latent_codes(sae, raw), torch.arange(64))
+    one = sae.latent_contribution(raw, torch.tensor([7]))
+    torch.testing.assert_close(parts[7], one)
+    statistics = sae.normalize(raw)[1]
+    nothing = statistics.restore(sae.b_pre.expand(5, -1))
+    torch.testing.assert_close(parts.sum(0) + nothing, sae.reconstruct(raw), rtol=1e-4, atol=1e-3)
+
+
+def corpus(model, sae, n_documents=6, length=24, seed=0):
+    """Documents with a two-token term at 10 and 11, and the latents that fire on it."""
+    rng = np.random.default_rng(seed)
+    documents = {f"d{i}": rng.integers(2, 97, length) for i in range(n_documents)}
+    rows = []
+    for index, (doc_id, tokens) in enumerate(documents.items()):
+        window = torch.tensor([1, *tokens])
+        raw = read_window(model, LAYER, window).hidden[[11, 12]]
+        strength = latent_codes(sae, raw).max(0).values
+        order = strength.argsort(descending=True)
+        rows.append(
+            {
+                "occurrence_id": index,
+                "doc_id": doc_id,
+                "patient_id": f"p{index // 2}",
+                "lemma": "block",
+                "sense": ["cardiac", "neurological"][index % 2],
+                "token_positions": [10, 11],
+                "latent_ids": [int(j) for j in order if strength[j] > 0],
+            }
+        )
+    return documents, pl.DataFrame(rows)
+
+
+def linked_table(latents):
+    return pl.DataFrame(
+        {
+            "lemma": "block",
+            "sense": ["cardiac"] * len(latents),
+            "latent_id": latents,
+            "presence_rate_diff": [0.9 - 0.1 * i for i in range(len(latents))],
+            "discovered": True,
+            "confirmed": True,
+        }
+    )
+
+
+@pytest.fixture
+def ablated(tmp_path):
+    model, sae = llama(), tiny_sae()
+    documents, occurrences = corpus(model, sae)
+    latents = occurrences["latent_ids"][0].to_list()[:2]
+    linked = linked_table(latents)
+    pairs = choose_occurrences(occurrences.lazy(), choose_latents(linked, 5), 20, seed=3)
+    who = subject(model, sae)
+    needed = {doc_id: documents[doc_id] for doc_id in pairs["doc_id"].unique()}
+    return who, needed, linked, pairs, ablate(who, pairs, needed, linked, tmp_path / "parts", 3)
+
+
+def test_delta_ce_is_that_of_the_definition(ablated):
+    who, documents, _, _, table = ablated
+    assert table.height and set(table["linked"]) == {True, False}
+    for row in table.iter_rows(named=True):
+        window = torch.tensor([1, *documents[row["doc_id"]][:18]])  # 6 tokens after position 11
+
+        def remove(hidden, row=row):
+            hidden = hidden.clone()
+            part = hidden[0, [11, 12]]
+            missing = who.sae.latent_contribution(part, torch.tensor([row["latent_id"]]))
+            error = part - who.sae.reconstruct(part)
+            hidden[0, [11, 12]] = who.sae.reconstruct(part) - missing + error
+            return hidden
+
+        without = plain_losses(who.model, window, remove)[12:].double().mean()
+        clean = plain_losses(who.model, window, lambda h: h)[12:].double().mean()
+        assert row["n_tokens"] == 6
+        assert row["delta_ce"] == pytest.approx(float(without - clean), abs=2e-5)
+        assert row["activation"] > 0
+
+
+def test_every_linked_latent_that_fires_gives_a_row_and_a_control(ablated):
+    _, _, linked, pairs, table = ablated
+    rows = table.filter("linked")
+    assert rows.height == pairs.height
+    assert rows["latent_id"].is_in(linked["latent_id"].implode()).all()
+    control = table.filter(~pl.col("linked"))
+    assert set(control["matched_to"]) <= set(linked["latent_id"])
+    assert not control["latent_id"].is_in(linked["latent_id"].implode()).any()
+    keys = ["occurrence_id", "latent_id"]
+    assert control.select(keys).is_unique().all()
+    own = rows.filter("on_sense")
+    assert (own["occurrence_sense"] == own["sense"]).all()
+
+
+def test_a_killed_run_goes_on_and_row_order_does_not_matter(ablated, tmp_path):
+    who, documents, linked, pairs, table = ablated
+    parts = tmp_path / "other"
+    shuffled = pairs.sample(fraction=1.0, shuffle=True, seed=1)
+    ablate(
+        who,
+        shuffled.sort("doc_id", "occurrence_id", "sense", "latent_id"),
+        documents,
+        linked,
+        parts,
+        3,
+    )
+    again = ablate(None, pairs, documents, linked, parts, 3)  # no model needed: all parts are there
+    assert again.equals(table)
+
+
+def test_a_long_document_is_read_through_a_window(tmp_path):
+    model, sae = llama(), tiny_sae()
+    documents, occurrences = corpus(model, sae, length=24)
+    long = {
+        doc_id: np.concatenate([np.full(30, 5), tokens]) for doc_id, tokens in documents.items()
+    }
+    moved = occurrences.with_columns(token_positions=pl.lit([40, 41]))
+    linked = linked_table(list(range(64)))
+    pairs = choose_occurrences(moved.lazy(), choose_latents(linked, 64), 20, seed=0)
+    table = ablate(subject(model, sae, ctx_len=20), pairs, long, linked, tmp_path / "p", 0)
+    assert table.height
+    assert (table["n_tokens"] == 6).all()
+
+
+def test_a_term_at_the_end_of_its_note_gives_no_row(tmp_path):
+    model, sae = llama(), tiny_sae()
+    documents, occurrences = corpus(model, sae)
+    cut = {doc_id: tokens[:12] for doc_id, tokens in documents.items()}
+    linked = linked_table(occurrences["latent_ids"][0].to_list()[:2])
+    pairs = choose_occurrences(occurrences.lazy(), choose_latents(linked, 5), 20, seed=3)
+    assert ablate(subject(model, sae), pairs, cut, linked, tmp_path / "p", 3).is_empty()
+
+
+def test_occurrences_are_spread_over_patients_and_capped():
+    occurrences = pl.DataFrame(
+        {
+            "occurrence_id": range(40),
+            "doc_id": [f"d{i}" for i in range(40)],
+            "patient_id": [f"p{min(i, 9)}" for i in range(40)],  # the last patient has 31
+            "lemma": "block",
+            "sense": ["cardiac"] * 38 + [None, None],
+            "token_positions": [[1]] * 40,
+            "latent_ids": [[4, 2]] * 40,
+        }
+    )
+    latents = pl.DataFrame({"lemma": ["block"], "sense": ["cardiac"], "latent_id": [2]})
+    chosen = choose_occurrences(occurrences.lazy(), latents, 10, seed=0)
+    assert chosen["patient_id"].n_unique() == 10
+    assert chosen.height == 10
+    shuffled = occurrences.sample(fraction=1.0, shuffle=True, seed=5)
+    assert choose_occurrences(shuffled.lazy(), latents, 10, seed=0).equals(chosen)
+
+
+def test_only_confirmed_latents_are_removed_strongest_first():
+    table = linked_table([5, 3, 8]).with_columns(confirmed=pl.Series([True, False, True]))
+    assert choose_latents(table, 1)["latent_id"].to_list() == [5]
+    assert choose_latents(table, 5)["latent_id"].to_list() == [5, 8]
+    none = choose_latents(table.with_columns(confirmed=False), 5)
+    assert none.is_empty()
+
+
+def test_a_control_is_like_its_latent():
+    strength = np.zeros(1000)
+    strength[:50] = np.geomspace(0.01, 10, 50)
+    counts = np.full(1000, 100)
+    free = strength > 0
+    free[25] = False
+    drawn = {
+        matched_latent(25, strength, counts, free, np.random.default_rng(seed))
+        for seed in range(50)
+    }
+    assert drawn == {22, 23, 24, 26, 27} or drawn == {23, 24, 26, 27, 28}
+    assert (
+        matched_latent(25, strength, counts, np.zeros(1000, bool), np.random.default_rng(0)) is None
+    )
+
+
+def tokens_table(n_documents=12, length=30):
+    rng = np.random.default_rng(0)
+    return pl.DataFrame(
+        [
+            {
+                "doc_id": f"d{d}",
+                "patient_id": f"p{d // 2}",
+                "token_index": i,
+                "token_id": int(rng.integers(2, 97)),
+            }
+            for d in range(n_documents)
+            for i in range(length)
+        ]
+    )
+
+
+def test_faithfulness_of_a_perfect_reconstruction(monkeypatch):
+    model, sae = llama(), tiny_sae()
+    monkeypatch.setattr(sae, "reconstruct", lambda raw: raw.clone())
+    windows = sample_windows(tokens_table().lazy(), 20, seed=0)
+    assert windows["token_id"].list.len().max() == 20
+    row = measure_faithfulness(subject(model, sae), windows, True, 99, 0).row(0, named=True)
+    assert row["ce_reconstructed"] == pytest.approx(row["ce_clean"], abs=1e-5)
+    assert row["ce_error_kept"] == pytest.approx(row["ce_clean"], abs=1e-5)
+    assert row["fvu"] == 0
+    assert row["check"] == NOT_APPLICABLE
+    assert row["n_tokens"] == 12 * 19
+
+
+def test_faithfulness_equals_plain_forward_passes():
+    model, sae = llama(), tiny_sae()
+    windows = sample_windows(tokens_table().lazy(), 20, seed=0)
+    row = measure_faithfulness(subject(model, sae), windows, True, 99, 0).row(0, named=True)
+    clean, rebuilt = [], []
+    for window in windows["token_id"].to_list():
+        tokens = torch.tensor([1, *window])
+
+        def through(hidden):
+            hidden = hidden.clone()
+            hidden[0, 1:] = sae.reconstruct(hidden[0, 1:])
+            return hidden
+
+        clean.append(plain_losses(model, tokens, lambda h: h)[1:])
+        rebuilt.append(plain_losses(model, tokens, through)[1:])
+    assert row["ce_clean"] == pytest.approx(float(torch.cat(clean).mean()), abs=1e-5)
+    assert row["ce_reconstructed"] == pytest.approx(float(torch.cat(rebuilt).mean()), abs=1e-5)
+    assert row["ce_reconstructed_low"] <= row["ce_reconstructed"] <= row["ce_reconstructed_high"]
+
+
+def test_a_trained_model_that_guesses_is_refused():
+    model, sae = llama(), tiny_sae()
+    with torch.no_grad():
+        model.lm_head.weight.mul_(200)  # confident and wrong
+    windows = sample_windows(tokens_table().lazy(), 20, seed=0)
+    with pytest.raises(UserError, match="guessing"):
+        measure_faithfulness(subject(model, sae), windows, False, 99, 0)
+    row = measure_faithfulness(subject(model, sae), windows, True, 99, 0).row(0, named=True)
+    assert row["ce_clean"] > math.log(97)

@@ -1,0 +1,190 @@
+from itertools import combinations
+
+import numpy as np
+import polars as pl
+import pytest
+
+from medsae.polysemy import jaccard_tables
+from medsae.polysemy.columns import JACCARD_AT_K, JACCARD_CROSS_SENSE, JACCARD_PAIRS
+from medsae.polysemy.jaccard_tables import measure_jaccard
+
+PLANS = (
+    {"lemma": "split", "strength": 0.6},
+    {"lemma": "same", "patient_share": 0.7},
+    {"lemma": "three", "senses": ("a", "b", "c"), "strength": 0.4},
+    {"lemma": "rare", "n_patients": 2},
+    {"lemma": "control a", "kind": "control"},
+    {"lemma": "control b", "kind": "control", "n_patients": 80, "patient_share": 0.5},
+    {"lemma": "few", "kind": "control", "n_patients": 3},
+)
+
+
+@pytest.fixture
+def measured(plant, write_latents, statistics):
+    table = plant(*PLANS)
+    return table, *measure_jaccard(write_latents(table), [4, 8, 50], statistics)
+
+
+def test_tables_have_their_columns_and_one_row_per_term_and_k(measured):
+    _, terms, published, pairs = measured
+    assert terms.columns == list(JACCARD_AT_K)
+    assert published.columns == list(JACCARD_CROSS_SENSE)
+    assert pairs.columns == list(JACCARD_PAIRS)
+    # k = 50 is more than any occurrence has: the last row is all 16
+    assert terms["k"].unique().sort().to_list() == [4, 8, 16]
+    assert len(terms) == 3 * (len(PLANS) + 1)
+
+
+def test_planted_senses_separate_and_others_do_not(measured):
+    _, terms, _, _ = measured
+    for row in terms.filter(pl.col("lemma").is_in(["split", "three"])).iter_rows(named=True):
+        assert row["delta_low"] > 0
+        assert row["qvalue"] < 0.05
+        assert row["within_low"] < row["within"] < row["within_high"]
+    for row in terms.filter(pl.col("lemma") == "same").iter_rows(named=True):
+        assert row["delta_low"] < 0.005
+        assert row["pvalue"] > 0.02
+
+
+def test_q_is_taken_over_the_terms_of_one_k(measured):
+    _, terms, _, _ = measured
+    for _, part in terms.filter(pl.col("pvalue").is_not_null()).group_by("k"):
+        ordered = part.sort("pvalue")
+        expected = ordered["pvalue"] * 3 / np.arange(1, 4)
+        running = np.minimum.accumulate(expected.to_numpy()[::-1])[::-1]
+        np.testing.assert_allclose(ordered["qvalue"], running, rtol=1e-9)
+
+
+def test_what_cannot_be_estimated_says_why(measured):
+    _, terms, _, _ = measured
+    for lemma, phrase in (("rare", "fewer than two senses"), ("few", "too few")):
+        rows = terms.filter(pl.col("lemma") == lemma)
+        assert all(phrase in reason for reason in rows["reason"])
+        assert rows["delta"].null_count() == rows["pvalue"].null_count() == len(rows)
+
+
+def test_controls_overlap_with_themselves_and_their_halves_do_not_differ(measured):
+    table, terms, _, _ = measured
+    for row in terms.filter(pl.col("kind") == "control", pl.col("reason").is_null()).iter_rows(
+        named=True
+    ):
+        assert row["delta_low"] < 0 < row["delta_high"]
+        assert abs(row["delta"]) < 0.01
+        assert row["cross"] == pytest.approx(row["within"], abs=0.01)
+    own = table.filter(pl.col("lemma") == "control a")
+    expected = [
+        len(set(a) & set(b)) / len(set(a) | set(b))
+        for (a, p), (b, q) in combinations(own.select("latent_ids", "patient_id").rows(), 2)
+        if p != q
+    ]
+    row = terms.filter(pl.col("lemma") == "control a", pl.col("k") == 16).row(0, named=True)
+    assert row["within"] == pytest.approx(np.mean(expected), rel=1e-6)
+
+
+def test_terms_are_compared_with_controls_of_like_frequency(measured):
+    _, terms, _, _ = measured
+    row = terms.filter(pl.col("lemma") == "split", pl.col("k") == 4).row(0, named=True)
+    controls = terms.filter(pl.col("kind") == "control", pl.col("k") == 4)
+    assert row["matched_controls"] == "control a|control b"
+    assert row["control_within"] == pytest.approx(controls["within"].mean(), rel=1e-9)
+
+
+def test_the_floor_is_the_overlap_of_different_terms(
+    measured, monkeypatch, plant, write_latents, statistics
+):
+    monkeypatch.setattr("medsae.polysemy.jaccard_controls.FLOOR_OCCURRENCES", 10_000)
+    table = plant(
+        {"lemma": "x", "strength": 0.5}, {"lemma": "y"}, {"lemma": "z", "kind": "control"}
+    )
+    terms, _, _ = measure_jaccard(write_latents(table, "three.parquet"), [16], statistics)
+    rows = table.select("lemma", "patient_id", "latent_ids").rows()
+    expected = [
+        len(set(a) & set(b)) / len(set(a) | set(b))
+        for (m, p, a), (n, q, b) in combinations(rows, 2)
+        if m != n and p != q
+    ]
+    floor = terms.filter(pl.col("kind") == "floor").row(0, named=True)
+    assert floor["cross"] == pytest.approx(np.mean(expected), rel=1e-6)
+    assert floor["cross_low"] < floor["cross"] < floor["cross_high"]
+
+
+def test_published_table_equals_all_pairs_by_python_sets(measured):
+    table, _, published, _ = measured
+    assert len(published) == 1 + 1 + 3
+    for row in published.iter_rows(named=True):
+        own = table.filter(pl.col("lemma") == row["lemma"])
+        first, second = (
+            [set(ids) for ids in own.filter(pl.col("sense") == row[name])["latent_ids"]]
+            for name in ("sense1", "sense2")
+        )
+        values = [len(a & b) / len(a | b) for a in first for b in second]
+        assert row["n_pairs"] == len(values)
+        assert row["mean_jaccard"] == pytest.approx(np.mean(values), rel=1e-9)
+        assert row["median_jaccard"] == pytest.approx(np.median(values), rel=1e-9)
+        assert row["std_jaccard"] == pytest.approx(np.std(values), rel=1e-9)
+
+
+def test_sampled_pairs_are_real_pairs_of_different_patients(measured):
+    table, _, _, pairs = measured
+    assert (pairs["patient_a"] != pairs["patient_b"]).all()
+    counts = pairs.group_by("lemma", "pair_type").len()
+    assert counts["len"].max() <= jaccard_tables.MAX_PAIRS
+    sets = {}
+    for row in table.iter_rows(named=True):
+        key = row["lemma"], row["doc_id"], row["patient_id"]
+        sets.setdefault(key, []).append((row["sense"], row["latent_ids"]))
+    for row in pairs.sample(60, seed=1).iter_rows(named=True):
+        first, second = (
+            sets[row["lemma"], row[f"doc_{side}"], row[f"patient_{side}"]] for side in "ab"
+        )
+        possible = [
+            (len(set(a) & set(b)) / len(set(a) | set(b)), s == t)
+            for s, a in first
+            for t, b in second
+        ]
+        if row["kind"] == "polysemous":
+            possible = [pair for pair in possible if pair[1] == (row["pair_type"] == "within")]
+        assert any(value == pytest.approx(row["jaccard"]) for value, _ in possible)
+
+
+def test_no_pair_is_drawn_twice(measured, monkeypatch, write_latents, statistics):
+    table, *_ = measured
+    monkeypatch.setattr(jaccard_tables, "MAX_PAIRS", 3_000)
+    _, _, pairs = measure_jaccard(write_latents(table, "again.parquet"), [8], statistics)
+    # one document may hold a term several times, so count pairs against all there are
+    own = table.filter(pl.col("lemma") == "split").select("patient_id", "sense").rows()
+    every = [a[1] == b[1] for a, b in combinations(own, 2) if a[0] != b[0]]
+    drawn = pairs.filter(pl.col("lemma") == "split")
+    assert drawn.filter(pl.col("pair_type") == "within").height <= sum(every)
+    assert drawn.height <= len(every)
+
+
+def test_row_order_and_cutting_do_not_matter(measured, write_latents, statistics):
+    table, *tables = measured
+    shuffled = table.sample(fraction=1, shuffle=True, seed=5)
+    again = measure_jaccard(write_latents(shuffled, "shuffled.parquet"), [4, 8, 50], statistics)
+    for one, other in zip(tables, again, strict=True):
+        assert one.equals(other)
+
+
+def test_terms_do_not_influence_each_other(measured, write_latents, statistics):
+    table, terms, _, _ = measured
+    alone = table.filter(pl.col("lemma").is_in(["split", "control a"]))
+    again, _, _ = measure_jaccard(write_latents(alone, "alone.parquet"), [4, 8, 50], statistics)
+    kept = ["k", "within", "within_low", "cross", "delta", "delta_high", "pvalue"]
+    for lemma in ("split", "control a"):
+        one, other = (each.filter(pl.col("lemma") == lemma).select(kept) for each in (terms, again))
+        assert one.equals(other)
+
+
+def test_more_occurrences_than_compared_are_cut_by_whole_patients(
+    measured, monkeypatch, write_latents, statistics
+):
+    table, *_ = measured
+    monkeypatch.setattr(jaccard_tables, "MAX_OCCURRENCES", 50)
+    monkeypatch.setattr(jaccard_tables, "MAX_TESTED", 30)
+    terms, _, _ = measure_jaccard(write_latents(table, "cut.parquet"), [8], statistics)
+    row = terms.filter(pl.col("lemma") == "split", pl.col("k") == 8).row(0, named=True)
+    assert row["n_occurrences1"] + row["n_occurrences2"] <= 50
+    assert row["n_tested"] <= 30
+    assert row["pvalue"] is not None

@@ -1,0 +1,178 @@
+import numpy as np
+import polars as pl
+import pytest
+from scipy.sparse import csr_array
+from scipy.stats import binom, fisher_exact
+
+from medsae.polysemy import linked_latents
+from medsae.polysemy.columns import SENSE_LINKED
+from medsae.polysemy.linked_latents import (
+    find_sense_linked_latents,
+    haldane_log_odds,
+    permutation_pvalues,
+)
+from medsae.polysemy.sparse import read_lemmas, sense_sample
+from medsae.polysemy.splits import discovery_half, split_patients
+from medsae.statistics import benjamini_hochberg, permuted_labels, stream
+
+
+@pytest.fixture
+def found(plant, write_latents, statistics):
+    table = plant(
+        {"lemma": "split", "strength": 0.5, "n_patients": 80},
+        {"lemma": "same", "patient_share": 0.7, "n_patients": 80},
+        {"lemma": "three", "senses": ("a", "b", "c"), "strength": 0.5, "n_patients": 120},
+        {"lemma": "control", "kind": "control"},
+    )
+    path = write_latents(table)
+    return table, path, find_sense_linked_latents(path, statistics | {"n_permutations": 999})
+
+
+def test_planted_latents_are_confirmed_for_their_sense_and_no_others(found):
+    _, _, linked = found
+    assert linked.columns == list(SENSE_LINKED)
+    confirmed = linked.filter("confirmed")
+    # sense number i owns latents 20 i … 20 i + 19
+    for lemma, senses in (("split", ("one", "two")), ("three", ("a", "b", "c"))):
+        for number, sense in enumerate(senses):
+            own = confirmed.filter((pl.col("lemma") == lemma) & (pl.col("sense") == sense))
+            assert own["latent_id"].is_between(20 * number, 20 * number + 19).all()
+            assert len(own) >= 10
+    assert confirmed.filter(pl.col("lemma") == "same").is_empty()
+    assert confirmed.filter(~pl.col("discovered")).is_empty()
+    assert not set(linked["lemma"]) & {"control"}
+
+
+def test_counts_and_effects_equal_their_definitions(found):
+    table, _, linked = found
+    for row in linked.sample(40, seed=0).iter_rows(named=True):
+        own = table.filter(pl.col("lemma") == row["lemma"])
+        fires = np.array([row["latent_id"] in ids for ids in own["latent_ids"].to_list()])
+        sense = (own["sense"] == row["sense"]).to_numpy()
+        cells = [[(fires & sense).sum(), (~fires & sense).sum()],
+                 [(fires & ~sense).sum(), (~fires & ~sense).sum()]]  # fmt: skip
+        assert row["n_hits"] == cells[0][0]
+        assert row["n_other_hits"] == cells[1][0]
+        assert row["n_sense_total"] == sense.sum()
+        assert row["n_lemma_hits"] == fires.sum()
+        assert row["presence_rate_diff"] == pytest.approx(
+            fires[sense].mean() - fires[~sense].mean()
+        )
+        assert row["pvalue_fisher"] == pytest.approx(fisher_exact(cells, "greater").pvalue)
+        a, b, c, d = np.ravel(cells) + 0.5
+        assert row["log_odds"] == pytest.approx(np.log(a * d / (b * c)))
+
+
+def test_q_counts_every_test_not_only_those_listed(found, statistics, monkeypatch):
+    _, path, linked = found
+    monkeypatch.setattr(linked_latents, "SHOWN_RATE", 0.0)
+    monkeypatch.setattr(linked_latents, "SHOWN_DIFFERENCE", -2.0)
+    every = find_sense_linked_latents(path, statistics | {"n_permutations": 999})
+    assert len(every) == linked["n_tests"][0] > len(linked)
+    np.testing.assert_allclose(every["qvalue"], benjamini_hochberg(every["pvalue"]))
+    again = every.filter("discovered")["pvalue_confirmation"]
+    np.testing.assert_allclose(
+        every.filter("discovered")["qvalue_confirmation"], benjamini_hochberg(again)
+    )
+
+
+def test_halves_share_no_patient_and_balance_the_senses(found, statistics):
+    _, path, _ = found
+    for lemma in read_lemmas(path, kinds=("polysemous",)):
+        sample = sense_sample(lemma, 5)
+        half = discovery_half(sample, 7)
+        patients = lemma.table["patient_id"].to_numpy()
+        assert not set(patients[half]) & set(patients[~half])
+        counts = [np.bincount(sample.label[each]) for each in (half, ~half)]
+        assert np.min(counts) >= 10
+
+
+def test_two_patients_of_a_sense_go_to_different_halves():
+    patient, label = np.arange(4), np.array([0, 0, 1, 1])
+    for number in range(20):
+        half = split_patients(patient, label, stream(number))
+        assert half[:2].sum() == half[2:].sum() == 1
+
+
+def test_p_equals_its_definition():
+    rng = np.random.default_rng(1)
+    patient = np.repeat(np.arange(20), 2)
+    label = rng.integers(0, 2, 40).astype(np.int8)
+    firing = (rng.random((40, 6)) < 0.4).astype(np.float32)
+    found = permutation_pvalues(csr_array(firing), patient, label, 2, 99, stream(0))
+    for sense in (0, 1):
+
+        def difference(labels, sense=sense):
+            return firing[labels == sense].mean(0) - firing[labels != sense].mean(0)
+
+        null = [
+            difference(row)
+            for block in permuted_labels(label, patient, 99, stream(0))
+            for row in block
+        ]
+        reaching = (np.array(null) >= difference(label) - 1e-6).sum(0)
+        np.testing.assert_allclose(found[sense], (1 + reaching) / 100)
+
+
+def test_p_does_not_exceed_its_level_when_senses_do_not_matter():
+    # a patient's occurrences fire alike, and share a sense; 500 sets of 4 latents
+    n_sets, rejected, fisher = 500, np.zeros((500, 4), bool), np.zeros((500, 4), bool)
+    for number in range(n_sets):
+        rng = np.random.default_rng([number, 21])
+        sizes = rng.integers(1, 6, 30)
+        patient = np.repeat(np.arange(30), sizes)
+        label = rng.integers(0, 2, 30)[patient].astype(np.int8)
+        rate = rng.choice([0.1, 0.9], (30, 4))[patient]
+        firing = (rng.random(rate.shape) < rate).astype(np.float32)
+        pvalues = permutation_pvalues(csr_array(firing), patient, label, 2, 99, stream(number))
+        rejected[number] = pvalues[0] <= 0.05
+        for latent in range(4):
+            fires = firing[:, latent] > 0
+            table = [[(fires & (label == s)).sum(), (~fires & (label == s)).sum()] for s in (0, 1)]
+            fisher[number, latent] = fisher_exact(table, "greater").pvalue <= 0.05
+    low, high = binom.ppf([0.0005, 0.9995], n_sets, 0.05)
+    assert (rejected.sum(0) <= high).all()
+    # discrete, so a little below the level, but not far
+    assert (rejected.sum(0) >= low / 2).all()
+    # the published test takes occurrences for independent
+    assert fisher.mean() > 0.1
+
+
+def test_discoveries_without_effect_are_rare(plant, write_latents, statistics):
+    discovered = 0
+    for number in range(30):
+        table = plant(
+            {"lemma": "a", "patient_share": 0.7, "seed": number},
+            {"lemma": "b", "patient_share": 0.7, "seed": 100 + number},
+        )
+        linked = find_sense_linked_latents(write_latents(table), statistics)
+        discovered += linked["discovered"].any()
+    # family-wise error under the complete null is q's level
+    assert discovered <= binom.ppf(0.9995, 30, 0.05)
+
+
+def test_label_blind_prefilter(plant, write_latents, statistics):
+    # labels permuted: the same latents are tested
+    table = plant({"lemma": "a", "strength": 0.3, "n_patients": 60})
+    one = find_sense_linked_latents(write_latents(table), statistics)
+    assert one["n_tests"][0] % 2 == 0
+    assert one["n_lemma_hits"].min() >= linked_latents.MIN_DOCUMENTS
+
+
+def test_haldane_is_finite_with_empty_cells():
+    assert haldane_log_odds(np.array([5]), 5, np.array([0]), 5)[0] == pytest.approx(
+        np.log(5.5 * 5.5 / 0.25)
+    )
+
+
+def test_nothing_to_test_gives_an_empty_table(plant, write_latents, statistics):
+    table = plant({"lemma": "a", "n_patients": 3})
+    linked = find_sense_linked_latents(write_latents(table), statistics)
+    assert linked.is_empty()
+    assert linked.columns == list(SENSE_LINKED)
+
+
+def test_row_order_does_not_matter(found, write_latents, statistics):
+    table, _, linked = found
+    path = write_latents(table.sample(fraction=1, shuffle=True, seed=3), "shuffled.parquet")
+    assert linked.equals(find_sense_linked_latents(path, statistics | {"n_permutations": 999}))

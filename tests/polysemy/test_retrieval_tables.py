@@ -1,0 +1,163 @@
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from medsae.io import UserError
+from medsae.polysemy.columns import RETRIEVAL_BASELINES, RETRIEVAL_DETAIL, RETRIEVAL_SUMMARY
+from medsae.polysemy.retrieval_baselines import CONTEXT, read_contexts, residuals
+from medsae.polysemy.retrieval_tables import measure_retrieval
+from medsae.statistics import holm, mcnemar_exact
+from medsae.store import ShardWriter
+
+SETTINGS = {"k_sweep": [5, 20], "n_anchor_sweep": [2, 4]}
+
+
+@pytest.fixture
+def corpus(plant, tmp_path):
+    """Occurrences in two shards, activations that hold the sense, notes whose words do."""
+
+    def make(*plans):
+        table = plant(*plans).sort("lemma", "occurrence_id")
+        table = table.with_columns(
+            (pl.int_range(pl.len()) % 2).cast(pl.String).alias("half")
+        ).with_columns(("train-0000" + pl.col("half")).alias("shard"))
+        row = pl.int_range(pl.len()).over("shard")
+        table = table.with_columns(
+            row.cast(pl.UInt64).alias("row_start"), (row + 1).cast(pl.UInt64).alias("row_end")
+        ).drop("half")
+        rng = np.random.default_rng(0)
+        paths = []
+        for (name,), part in table.group_by("shard", maintain_order=True):
+            sense = (part["sense"].fill_null("") == "one").to_numpy()[:, None]
+            rows = torch.from_numpy(
+                rng.normal(size=(len(part), 6)) + 4 * sense * [1, 0, 0, 0, 0, 0]
+            )
+            path = tmp_path / f"{name}.safetensors"
+            with ShardWriter(path, len(part), 6, torch.bfloat16, {}) as writer:
+                writer.write(0, rows.to(torch.bfloat16))
+            paths.append(path)
+        length = int(table["char_end"].max()) + 200
+        notes = []
+        for (doc,), part in table.group_by("doc_id", maintain_order=True):
+            text = [" "] * length
+            for start, sense in part.select("char_start", "sense").iter_rows():
+                word = "home" if sense == "one" else "pus"
+                text[start : start + 5] = "XXXXX"
+                text[start + 5 : start + 5 + len(word)] = word
+            notes.append({"doc_id": doc, "text": "".join(text)})
+        pl.DataFrame(notes).write_parquet(tmp_path / "notes.parquet", row_group_size=7)
+        table.write_parquet(tmp_path / "latents.parquet")
+        return table, (tmp_path / "latents.parquet", tmp_path / "notes.parquet", paths)
+
+    return make
+
+
+@pytest.fixture
+def measured(corpus, statistics):
+    table, inputs = corpus(
+        {"lemma": "a", "strength": 0.4, "n_patients": 60, "mixed_patients": 0.1},
+        {"lemma": "b", "n_patients": 60, "mixed_patients": 0.1},
+        {"lemma": "few", "n_patients": 8},
+        {"lemma": "c", "kind": "control"},
+    )
+    return table, inputs, *measure_retrieval(*inputs, SETTINGS, statistics)
+
+
+def test_tables_have_their_columns_and_terms(measured):
+    _, _, detail, summary, baselines = measured
+    assert detail.columns == list(RETRIEVAL_DETAIL)
+    assert summary.columns == list(RETRIEVAL_SUMMARY)
+    assert baselines.columns == list(RETRIEVAL_BASELINES)
+    assert set(detail["word"]) == {"a", "b"}
+    assert detail["rerank_k"].unique().sort().to_list() == [5, 20]
+
+
+def test_queries_are_test_patients_and_each_counts_once_per_k(measured):
+    table, _, detail, summary, _ = measured
+    for (_, word), part in detail.group_by("rerank_k", "word"):
+        assert part["occurrence_id"].n_unique() == len(part)
+        own = table.filter(pl.col("lemma") == word)
+        share = part["patient_id"].n_unique() / own["patient_id"].n_unique()
+        assert 0.4 < share < 0.6
+    senses = table.select("occurrence_id", "sense")
+    joined = detail.join(senses, on="occurrence_id")
+    assert (joined["query_sense"] == joined["sense"]).all()
+    assert summary["n"].unique().to_list() == [len(detail) // 2]
+
+
+def test_summary_equals_what_the_detail_says(measured):
+    _, _, detail, summary, _ = measured
+    for row in summary.iter_rows(named=True):
+        part = detail.filter(pl.col("rerank_k") == row["k"])
+        assert part["n_anchor"].unique().to_list() == [row["n_anchor"]]
+        assert row["delta_P@1_mean"] == pytest.approx(part["delta_P@1"].mean())
+        assert row["delta_MAP_mean"] == pytest.approx(part["delta_AP"].mean())
+        better, worse = (int((part["delta_P@1"] * sign > 0).sum()) for sign in (1, -1))
+        assert row["p_value"] == pytest.approx(mcnemar_exact(better, worse))
+        assert row["delta_MAP_low"] <= row["delta_MAP_mean"] <= row["delta_MAP_high"]
+        assert row["delta_P@1_ci"] == pytest.approx(
+            (row["delta_P@1_high"] - row["delta_P@1_low"]) / 2
+        )
+    np.testing.assert_allclose(summary["p_adjusted"], holm(summary["p_value"]))
+    assert summary["chosen"].sum() == 1
+    best = summary["development_delta_MAP"].arg_max()
+    assert summary["chosen"].to_list().index(True) == best
+
+
+def test_baselines_know_what_they_should_know(measured):
+    _, _, _, _, baselines = measured
+    by = {(row["word"], row["method"]): row for row in baselines.iter_rows(named=True)}
+    for word in ("a", "b", "all"):
+        # one half random, both senses about as frequent
+        assert by[word, "random"]["p_at_1"] == pytest.approx(0.5, abs=0.1)
+        assert by[word, "majority_sense"]["p_at_1"] < 0.75
+        assert by[word, "tfidf_context"]["p_at_1"] > 0.95
+        assert by[word, "raw_residual"]["p_at_1"] > 0.8
+        assert by[word, "full"]["delta_map"] == 0.0
+        assert by[word, "rerank"]["delta_map"] == pytest.approx(
+            by[word, "rerank"]["map"] - by[word, "full"]["map"]
+        )
+    assert by["a", "full"]["map_low"] > by["b", "full"]["map"]
+    assert {"without_anchors", "without_random", "raw_residual_centred"} <= {m for _, m in by}
+    # the words that tell the senses apart stand behind the term
+    assert by["all", "tfidf_left_context"]["p_at_1"] < 0.9
+
+
+def test_row_order_does_not_matter(measured, tmp_path, statistics):
+    table, (_, notes, shards), *tables = measured
+    shuffled = tmp_path / "shuffled.parquet"
+    table.sample(fraction=1, shuffle=True, seed=6).write_parquet(shuffled)
+    again = measure_retrieval(shuffled, notes, shards[::-1], SETTINGS, statistics)
+    for one, other in zip(tables, again, strict=True):
+        assert one.equals(other)
+
+
+def test_without_any_term_the_tables_are_empty_but_there(corpus, statistics):
+    _, inputs = corpus({"lemma": "few", "n_patients": 6})
+    detail, summary, baselines = measure_retrieval(*inputs, SETTINGS, statistics)
+    assert detail.is_empty()
+    assert summary.columns == list(RETRIEVAL_SUMMARY)
+    assert baselines.columns == list(RETRIEVAL_BASELINES)
+
+
+def test_contexts_leave_the_term_out(tmp_path):
+    text = "🙂" * 150 + "TERM" + "é" * 150
+    pl.DataFrame({"doc_id": ["x", "d"], "text": ["", text]}).write_parquet(tmp_path / "n.parquet")
+    occurrences = pl.DataFrame(
+        {"occurrence_id": [3], "doc_id": ["d"], "char_start": [150], "char_end": [154]}
+    )
+    row = read_contexts(tmp_path / "n.parquet", occurrences).row(0, named=True)
+    assert row == {"occurrence_id": 3, "left": "🙂" * CONTEXT, "right": "é" * CONTEXT}
+
+
+def test_residuals_are_those_of_the_last_token(tmp_path):
+    matrix = torch.arange(12.0).reshape(6, 2)
+    for name in ("a", "b"):
+        with ShardWriter(tmp_path / f"{name}.safetensors", 6, 2, torch.float32, {}) as writer:
+            writer.write(0, matrix + (100 if name == "b" else 0))
+    table = pl.DataFrame({"shard": ["b", "a", "b"], "row_end": [2, 6, 1]})
+    shards = {name: tmp_path / f"{name}.safetensors" for name in ("a", "b")}
+    np.testing.assert_array_equal(residuals(table, shards), [[102, 103], [10, 11], [100, 101]])
+    with pytest.raises(UserError, match="no activation shard is named 'b'"):
+        residuals(table, {"a": shards["a"]})

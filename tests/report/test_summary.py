@@ -1,0 +1,211 @@
+"""The words say what the tables say, and no more."""
+
+import math
+import re
+
+import polars as pl
+import pytest
+
+from medsae.report import headline as numbers
+from medsae.report.document import Bullets, Heading, Paragraph, Table, to_html, to_markdown, to_rst
+from medsae.report.findings import Run, headline, limits
+from medsae.report.means import mean_over_terms
+from medsae.report.phrases import estimated, listed, q_is, share
+from medsae.report.summary import front_page, write_summary
+from medsae.report.tables import at_headline_k, read
+
+RANDOM = "random-lm"
+
+
+def summary_of(get, jaccard: pl.DataFrame) -> dict:
+    (model, layer, sae) = jaccard.select("model", "layer", "sae").row(0)
+    calibration = pl.DataFrame({"firing_count": [0, 3, 4, 5]})
+    return {
+        "model": model,
+        "layer": layer,
+        "sae": sae,
+        "overlap": numbers.summarise_overlap(jaccard),
+        "sense_linked": numbers.summarise_linked(get("linked")),
+        "probes": numbers.summarise_probes(get("probes")),
+        "retrieval": numbers.summarise_retrieval(get("sweep"), get("baselines")),
+        "ablation": numbers.summarise_ablation(get("ablation")),
+        "faithfulness": numbers.summarise_faithfulness(get("faithfulness").head(1)),
+        "dead_fraction": numbers.dead_fraction(calibration),
+    }
+
+
+@pytest.fixture
+def make_run(request: pytest.FixtureRequest):
+    """A run of the planted tables; ``random_scale`` is what random weights leave of each Δ."""
+
+    def make(random_scale: float | None = 0.1, **changes) -> Run:
+        get = request.getfixturevalue
+        tables = [get("jaccard")]
+        if random_scale is not None:
+            scaled = pl.col("delta", "delta_low", "delta_high") * random_scale
+            tables.append(tables[0].with_columns(scaled, pl.lit(RANDOM).alias("model")))
+        values = {
+            "corpus": "planted",
+            "random_models": frozenset([RANDOM]),
+            "ner_name": "gliner",
+            "synthetic": False,
+            "summaries": [summary_of(get, table) for table in tables],
+            "jaccard": pl.concat(tables),
+            "notes": get("notes"),
+            "agreement": get("agreement"),
+            "contrasts": get("contrasts"),
+            "fits": get("fits"),
+            "ner": get("ner"),
+        }
+        return Run(**(values | changes))
+
+    return make
+
+
+def test_headline_numbers_are_those_of_the_table(jaccard):
+    overlap = numbers.summarise_overlap(jaccard)
+    terms = jaccard.filter((pl.col("k") == 10) & (pl.col("kind") == "polysemous"))
+    assert (overlap["n_terms"], overlap["n_terms_estimated"]) == (7, 6)
+    assert overlap["terms_separated"] == sorted(
+        ["block", "discharge", "failure", "regurgitation", "shock"]
+    )
+    assert overlap["delta"]["value"] == pytest.approx(terms["delta"].mean())
+    assert overlap["control_delta"]["value"] == 0
+    assert overlap["overlap_of_different_terms"] == {"value": 0.08, "low": 0.07, "high": 0.09}
+
+
+def test_a_term_needs_both_a_small_q_and_an_interval_above_zero(jaccard):
+    wide = jaccard.with_columns(delta_low=-pl.lit(0.01))
+    assert numbers.summarise_overlap(wide)["n_terms_separated"] == 0
+    uncorrected = jaccard.with_columns(qvalue=pl.lit(0.05))
+    assert numbers.summarise_overlap(uncorrected)["n_terms_separated"] == 0
+
+
+def test_every_term_gets_a_verdict_with_effect_interval_q_and_counts(make_run):
+    text = to_markdown(write_summary(make_run()))
+    discharge = next(line for line in text.splitlines() if line.startswith("- **discharge**"))
+    assert "separated" in discharge and "not shown" not in discharge
+    assert "Δ = 0.050 [0.020, 0.080], q < 0.001" in discharge
+    assert "64 + 58 occurrences, 97 patients" in discharge
+    assert "Controls of like frequency: Δ = 0.000" in discharge
+    assert "With random weights: Δ = 0.005 [0.002, 0.008]" in discharge
+    assert "- **mass** (radiological / anatomical): not shown to be separated" in text
+    assert "- **insufficiency** (renal / endocrine): not enough data: 4 occurrences" in text
+
+
+def test_no_mean_is_given_without_its_interval(make_run):
+    text = to_markdown(write_summary(make_run()))
+    for phrase in ("mean Δ over terms", "differs by", "mean AUROC over senses", "κ =", "F1"):
+        for rest in text.split(phrase)[1:]:
+            assert re.match(r"\s*[+−]?\d[\d.]*%? \[", rest), (phrase, rest[:40])
+
+
+def test_random_weights_are_named_and_subtracted(make_run):
+    points = headline(make_run(random_scale=0.1))
+    assert any("(random weights)" in point for point in points)
+    gain = next(point for point in points if "differs by" in point)
+    assert "do not explain without training" in gain
+
+
+def test_training_adds_nothing_when_random_weights_do_as_well(make_run):
+    gain = next(point for point in headline(make_run(random_scale=1.0)) if "differs by" in point)
+    assert "not shown to add" in gain
+
+
+def test_a_run_without_random_weights_says_what_is_missing(make_run):
+    assert any("No model with random weights" in point for point in headline(make_run(None)))
+
+
+def test_limits_name_what_the_run_lacks(make_run, agreement, notes):
+    blind = agreement.with_columns(pl.lit(None, pl.Float64).alias("accuracy"))
+    run = make_run(
+        synthetic=True, agreement=blind, ner=None, notes=notes | {"patient_ids": "one per note"}
+    )
+    text = " ".join(limits(run))
+    assert "insufficiency (4 occurrences of endocrine; 10 needed)" in text
+    assert "entropy (planned formula): not estimable: there are no rows" in text
+    assert "delta_ce (planned formula): singular" in text
+    for sentence in ("generated", "own patient", "Without gold senses", "Without gold spans"):
+        assert sentence in text
+    complete = " ".join(limits(make_run()))
+    for sentence in ("generated", "own patient", "Without gold"):
+        assert sentence not in complete
+
+
+def test_controls_above_zero_are_a_caution(make_run, jaccard):
+    run = make_run()
+    assert not any("above zero" in point for point in limits(run) if "one meaning" in point)
+    lifted = [
+        summary
+        | {"overlap": summary["overlap"] | {"control_delta": {"value": 1, "low": 0.5, "high": 2}}}
+        for summary in run.summaries
+    ]
+    assert any("one meaning" in point for point in limits(make_run(summaries=lifted)))
+
+
+def test_the_summary_of_empty_tables_says_not_enough_data(make_run, jaccard, linked, probes, sweep):
+    empty = numbers.summarise_overlap(jaccard.clear())
+    assert empty["delta"] is None and empty["n_terms"] == 0
+    assert numbers.summarise_linked(linked.clear())["n_confirmed"] == 0
+    assert numbers.summarise_probes(probes.clear())["auroc"] is None
+    assert numbers.summarise_retrieval(sweep.clear(), sweep.clear())["delta_p_at_1"] is None
+
+
+@pytest.mark.parametrize(
+    ("estimate", "text"),
+    [
+        ({"value": 0.18, "low": 0.12, "high": 0.24}, "0.18 [0.12, 0.24]"),
+        ({"value": -0.0181, "low": -0.05, "high": 0.012}, "−0.018 [−0.050, 0.012]"),
+        ({"value": -0.0001, "low": -0.02, "high": 0.02}, "0.000 [−0.020, 0.020]"),
+        (None, "not estimable"),
+    ],
+)
+def test_estimates_read_the_same_everywhere(estimate, text):
+    assert estimated(estimate) == text
+
+
+def test_phrases():
+    assert estimated({"value": 0.2, "low": 0.1, "high": 0.3}, signed=True) == "+0.20 [+0.10, +0.30]"
+    assert share({"value": 0.94, "low": 0.93, "high": 0.95}) == "94.0% [93.0%, 95.0%]"
+    assert (q_is(0.0004), q_is(0.032), q_is(None)) == ("q < 0.001", "q = 0.032", "no q")
+    assert listed(["a", "b", "c"]) == "a, b and c"
+
+
+def test_the_mean_over_terms_has_students_interval():
+    mean = mean_over_terms("x", pl.Series([1.0, 2.0, 3.0, None]))
+    half = 4.302652729911275 / math.sqrt(3)  # t(0.975, 2) · sd / √n with sd = 1
+    assert (mean["x"], mean["x_low"], mean["x_high"]) == pytest.approx((2, 2 - half, 2 + half))
+    assert mean_over_terms("x", pl.Series([], dtype=pl.Float64))["x"] is None
+    assert mean_over_terms("x", pl.Series([1.0]))["x_low"] is None
+
+
+def test_documents_keep_every_character():
+    blocks = [
+        Heading(1, "A & B"),
+        Paragraph("x_ < **y|z** *"),
+        Bullets(("a", "b")),
+        Table(("n", "v"), (("a|b", "1"),)),
+    ]
+    assert to_markdown(blocks).splitlines()[-1] == "| a\\|b | 1 |"
+    page = to_html(blocks)
+    assert "<h1>A &amp; B</h1>" in page and "x_ &lt; <strong>y|z</strong> *" in page
+    assert to_rst(blocks[1:3]) == "x\\_ \\< **y\\|z** \\*\n\n- a\n- b\n"
+
+
+def test_the_front_page_is_valid_rst(make_run):
+    publish = pytest.importorskip("docutils.core").publish_parts
+    body = publish(
+        to_rst(front_page(make_run())), writer="html", settings_overrides={"halt_level": 2}
+    )
+    assert "<li>" in body["body"] and "system-message" not in body["body"]
+
+
+def test_headline_k_is_the_nearest_to_ten(jaccard):
+    assert at_headline_k(jaccard)[1] == 10
+    assert at_headline_k(jaccard.filter(pl.col("k") == 50))[1] == 50
+
+
+def test_columns_without_a_number_stay_numbers(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("lemma,delta,reason\nmass,,\nblock,,\n")
+    assert read(path).schema == {"lemma": pl.String, "delta": pl.Float64, "reason": pl.String}

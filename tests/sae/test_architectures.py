@@ -1,0 +1,222 @@
+"""Every architecture against a plain dense autograd version of its paper's equations."""
+
+import pytest
+import torch
+from medsae.io import UserError
+from medsae.sae import SAEConfig, architectures, build_sae, load_sae, save_checkpoint, train_sae
+from medsae.sae.architectures.batch_topk import UNSET
+from medsae.sae.initialize import initialize
+from medsae.store import ActivationStore
+from torch.nn import Parameter
+
+N, K, WIDTH = 40, 3, 24
+
+OPTIONS = {
+    "topk": {},
+    "batch_topk": {},
+    "matryoshka": {"prefixes": [5, 12, N]},
+    "matryoshka_levels": {"sizes": [8, 20, N], "level_k": [1, 2, K]},
+    "relu": {"l1_coefficient": 0.05},
+    "relu-weighted": {"l1_coefficient": 0.05, "decoder_norm_weighted": True},
+    "jumprelu": {"l0_coefficient": 0.03, "bandwidth": 0.5, "initial_threshold": 0.4},
+    "gated": {"l1_coefficient": 0.05},
+}
+CASES = list(OPTIONS)
+
+
+@pytest.fixture
+def make(planted):
+    def build(case, **changes):
+        config = SAEConfig(
+            architecture=case.split("-")[0],
+            n_latents=N,
+            k=K,
+            normalization="none",
+            options=OPTIONS[case],
+            **changes,
+        )
+        model = build_sae(config, WIDTH)
+        initialize(model, planted[0](2000, 1), seed=0)
+        generator = torch.Generator().manual_seed(7)
+        with torch.no_grad():  # away from the symmetric start
+            for parameter in model.parameters():
+                parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+        return model.double()
+
+    return build
+
+
+def flat_top(u, n):
+    z = torch.zeros_like(u).flatten()
+    index = u.flatten().topk(n).indices
+    return z.scatter(0, index, u.flatten()[index].relu()).view_as(u)
+
+
+def reference(case, model, p, x):
+    """Loss terms by dense autograd, straight from the equations."""
+    options, n = model.options, x.shape[0]
+    u = (x - p["b_pre"]) @ p["W_enc"].T + p["b_enc"]
+    squared = lambda r: (r - x).square().sum() / n  # noqa: E731
+    scaled = lambda r: (r - x).square().mean() * model.loss_scale  # noqa: E731
+    full = lambda z: z @ p["W_dec"] + p["b_pre"]  # noqa: E731
+    if case == "topk":
+        top = u.topk(K, dim=1)
+        return {"mse": scaled(full(torch.zeros_like(u).scatter(1, top.indices, top.values.relu())))}
+    if case == "batch_topk":
+        return {"mse": scaled(full(flat_top(u, n * K)))}
+    if case == "matryoshka":
+        z, terms = flat_top(u, n * K), {"mse_0": scaled(p["b_pre"].expand_as(x))}
+        for m in options.prefixes:
+            terms[f"mse_{m}"] = scaled(z[:, :m] @ p["W_dec"][:m] + p["b_pre"])
+        return terms
+    if case == "matryoshka_levels":
+        return {
+            f"mse_{m}": scaled(flat_top(u[:, :m], n * k) @ p["W_dec"][:m] + p["b_pre"]) / 3
+            for m, k in zip(options.sizes, options.level_k, strict=True)
+        }
+    if case.startswith("relu"):
+        z = u.relu()
+        weights = p["W_dec"].norm(dim=1) if options.decoder_norm_weighted else 1.0
+        l1 = options.l1_coefficient * (z * weights).sum() / n
+        return {"mse": squared(full(z)), "l1": l1}
+    if case == "gated":
+        product = (x - p["b_pre"]) @ p["W_enc"].T
+        z = (u > 0) * (p["r_mag"].exp() * product + p["b_mag"]).relu()
+        frozen = u.relu() @ p["W_dec"].detach() + p["b_pre"].detach()
+        l1 = options.l1_coefficient * u.relu().sum() / n
+        return {"mse": squared(full(z)), "l1": l1, "gate_mse": squared(frozen)}
+    raise AssertionError(case)
+
+
+def jump_gradients(model, x):
+    """JumpReLU's loss with its pseudo-derivative written out, as gradients by name."""
+    p = {n: v.detach().clone().requires_grad_() for n, v in model.named_parameters()}
+    options, n = model.options, x.shape[0]
+    u = (x - p["b_pre"]) @ p["W_enc"].T + p["b_enc"]
+    theta = p["log_threshold"].exp()
+    z = (u * (u > theta)).detach().requires_grad_()
+    mse = (z @ p["W_dec"] + p["b_pre"] - x).square().sum() / n
+    mse.backward()
+    (u * (u > theta).detach() * z.grad).sum().backward()
+    kernel = ((u - theta).abs() < options.bandwidth / 2) / options.bandwidth
+    d_theta = -(kernel * (theta * z.grad + options.l0_coefficient / n)).sum(0)
+    p["log_threshold"].grad = (d_theta * theta).detach()
+    l0 = options.l0_coefficient * (u > theta).sum() / n
+    return {"mse": mse, "l0": l0}, {name: v.grad for name, v in p.items()}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_terms_and_gradients_are_those_of_dense_autograd(make, planted, case):
+    model, x = make(case), planted[0](50, 3).double()
+    ours = model.objective(x)
+    sum(ours.terms.values()).backward()
+    if case == "jumprelu":
+        terms, gradients = jump_gradients(model, x)
+    else:
+        copies = {n: Parameter(p.detach().clone()) for n, p in model.named_parameters()}
+        terms = reference(case, model, copies, x)
+        sum(terms.values()).backward()
+        gradients = {name: p.grad for name, p in copies.items()}
+    assert ours.terms.keys() == terms.keys()
+    for name, term in terms.items():
+        torch.testing.assert_close(ours.terms[name], term.to(x), msg=name)
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter.grad, gradients[name], msg=name)
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c not in ("jumprelu", "gated")])
+def test_gradients_are_those_of_finite_differences(make, planted, case):
+    """Not for JumpReLU's pseudo-derivative and Gated's frozen term, which are not derivatives."""
+    model, x = make(case), planted[0](50, 3).double()
+    sum(model.objective(x).terms.values()).backward()
+    generator = torch.Generator().manual_seed(3)
+    for name, parameter in model.named_parameters():
+        direction = torch.randn(parameter.shape, generator=generator).double()
+        step, losses = 1e-6, []
+        for sign in (1, -1):
+            with torch.no_grad():
+                parameter.add_(sign * step * direction)
+                losses.append(sum(model.objective(x).terms.values()))
+                parameter.sub_(sign * step * direction)
+        slope = (losses[0] - losses[1]) / (2 * step)
+        expected = (parameter.grad * direction).sum()
+        torch.testing.assert_close(slope.detach(), expected, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_the_registry_has_every_module_of_the_folder():
+    assert {case.split("-")[0] for case in CASES} == set(architectures())
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_architecture_trains_saves_and_reloads(
+    shards, sae_config, train_config, tmp_path, case
+):
+    sae = sae_config(
+        architecture=case.split("-")[0],
+        n_latents=96 if case != "matryoshka_levels" else N,
+        options=OPTIONS[case] if case != "matryoshka" else {"prefixes": [10, 30, 96]},
+        normalization="dataset",
+    )
+    result = train_sae(sae, train_config(150, ema=0.9), *shards, tmp_path / "run")
+    assert result.val_fvu < 0.75
+    loaded = load_sae(tmp_path / "run")
+    x = ActivationStore(shards[1]).read(0, 500)
+    error = (loaded.reconstruct(x) - x).square().sum() / (x - x.mean(0)).square().sum()
+    assert error < 0.75
+    values, _ = loaded.encode(x, k=96)
+    code = loaded.sparse_code(x)
+    assert int((values > 0).sum()) == int((code.values > 0).sum())
+    save_checkpoint(tmp_path / "again.safetensors", loaded)
+    assert torch.equal(load_sae(tmp_path / "again.safetensors").reconstruct(x), loaded.reconstruct(x))
+
+
+@pytest.mark.parametrize("case", ["batch_topk", "matryoshka", "matryoshka_levels"])
+def test_the_inference_threshold_reproduces_the_training_l0(
+    shards, sae_config, train_config, tmp_path, case
+):
+    sae = sae_config(
+        architecture=case,
+        n_latents=N,
+        options={} if case == "batch_topk" else OPTIONS[case],
+    )
+    result = train_sae(sae, train_config(500), *shards, tmp_path / "run")
+    assert result.val_l0 == pytest.approx(K, rel=0.05)
+
+
+def test_an_untrained_batch_topk_is_gated_by_its_batch(make, planted):
+    model = make("batch_topk")
+    assert float(model.threshold) == UNSET
+    code = model.gate(planted[0](50, 3).double() - model.b_pre)
+    assert code.pattern.n_entries == 50 * K
+
+
+def test_smaller_matryoshka_prefixes_reconstruct_on_their_own(
+    shards, sae_config, train_config, tmp_path
+):
+    sae = sae_config(architecture="matryoshka", n_latents=96, options={"prefixes": [12, 48, 96]})
+    train_sae(sae, train_config(400), *shards, tmp_path / "run")
+    model, x = load_sae(tmp_path / "run"), ActivationStore(shards[1]).read(0, 1000)
+    code = model.sparse_code(x)
+    z = code.pattern.dense(code.values)
+    fvu = [
+        float((z[:, :m] @ model.W_dec[:m] + model.b_pre - x).square().sum())
+        / float((x - x.mean(0)).square().sum())
+        for m in (0, 12, 48, 96)
+    ]
+    assert 1.1 > fvu[0] > fvu[1] > fvu[2] and fvu[1] < 0.9 and max(fvu[2:]) < 0.3
+
+
+@pytest.mark.parametrize(
+    ("architecture", "options", "message"),
+    [
+        ("matryoshka", {"prefixes": [5, 5, 40]}, "rise to n_latents"),
+        ("matryoshka", {"prefixes": [5, 39]}, "rise to n_latents"),
+        ("matryoshka_levels", {"sizes": [2, 40], "level_k": [3, 3]}, "level_k"),
+        ("matryoshka_levels", {"sizes": [4, 40], "level_k": [3]}, "level_k"),
+        ("matryoshka_levels", {}, "options"),
+        ("relu", {"l1": 2}, "options"),
+    ],
+)
+def test_wrong_options_are_explained(architecture, options, message):
+    with pytest.raises(UserError, match=message):
+        build_sae(SAEConfig(architecture, n_latents=N, k=K, options=options), WIDTH)

@@ -1,0 +1,50 @@
+import sys
+from types import ModuleType
+
+import polars as pl
+from medsae.sae import plot_training, train_sae
+from medsae.sae.curves import EventLog
+from medsae.sae.train import METRICS_NAME
+
+
+def test_a_run_can_be_drawn_the_same_twice(shards, sae_config, train_config, tmp_path):
+    train_sae(sae_config(), train_config(60), *shards, tmp_path / "run")
+    for name in ("a.svg", "b.svg"):
+        plot_training(tmp_path / "run" / METRICS_NAME, tmp_path / name)
+    drawn = (tmp_path / "a.svg").read_bytes()
+    assert drawn == (tmp_path / "b.svg").read_bytes()
+    assert b"<svg" in drawn and len(drawn) > 5000
+
+
+def test_every_number_of_a_row_becomes_an_event(tmp_path, monkeypatch):
+    written = []
+
+    class Writer:
+        def __init__(self, folder, purge_step):
+            written.append(("open", folder, purge_step))
+
+        def add_scalar(self, name, value, step):
+            written.append((name, value, step))
+
+        def flush(self):
+            pass
+
+    module = ModuleType("torch.utils.tensorboard")
+    module.SummaryWriter = Writer
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
+    EventLog(tmp_path, 7).add({"step": 9, "loss": 0.5, "val_fvu": None, "l0": 3})
+    assert written[0] == ("open", str(tmp_path / "tensorboard"), 7)
+    assert written[1:] == [("loss", 0.5, 9), ("l0", 3, 9)]
+
+
+def test_without_tensorboard_nothing_is_written(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    EventLog(tmp_path, 0).add({"step": 1, "loss": 0.5})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_metrics_are_a_table_of_numbers(shards, sae_config, train_config, tmp_path):
+    train_sae(sae_config(), train_config(30), *shards, tmp_path / "run")
+    metrics = pl.read_parquet(tmp_path / "run" / METRICS_NAME)
+    assert all(dtype.is_numeric() for dtype in metrics.dtypes)
+    assert {"loss_mse", "tokens_per_s", "peak_memory_mb"} <= set(metrics.columns)

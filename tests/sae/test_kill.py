@@ -1,0 +1,60 @@
+"""A process that is killed with SIGKILL and started again, as on a cluster."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import medsae
+from medsae.sae import load_sae
+
+SCRIPT = Path(__file__).with_name("train_in_process.py")
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(medsae.__file__).parents[1])}
+
+
+def start(request):
+    return subprocess.Popen([sys.executable, SCRIPT, request], env=ENVIRONMENT)
+
+
+def write_request(tmp_path, folder, sae, train, shards):
+    path = tmp_path / f"{folder}.json"
+    path.write_text(
+        json.dumps(
+            {
+                "sae": sae.to_dict(),
+                "train": train.to_dict(),
+                "train_shards": [str(p) for p in shards[0]],
+                "val_shards": [str(p) for p in shards[1]],
+                "folder": str(tmp_path / folder),
+            }
+        )
+    )
+    return path
+
+
+def test_a_killed_process_goes_on_to_the_same_bits(shards, sae_config, train_config, tmp_path):
+    sae = sae_config(architecture="batch_topk", k_aux=8)
+    train = train_config(
+        600, checkpoint_every=20, validate_every=100, dead_after_tokens=2000, ema=0.95
+    )
+    assert start(write_request(tmp_path, "whole", sae, train, shards)).wait(120) == 0
+
+    request, folder = write_request(tmp_path, "killed", sae, train, shards), tmp_path / "killed"
+    for kill_after in (1, 4):  # checkpoints seen before each kill
+        process = start(request)
+        seen = set(folder.glob("step_*"))
+        fresh: set[Path] = set()
+        while len(fresh) < kill_after and process.poll() is None:
+            fresh |= set(folder.glob("step_*")) - seen
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait(60) == -signal.SIGKILL
+        assert not (folder / "latest.safetensors").exists()
+    assert start(request).wait(120) == 0
+    for name in ("best.safetensors", "latest.safetensors"):
+        whole, killed = load_sae(tmp_path / "whole" / name), load_sae(folder / name)
+        for key, value in whole.state_dict().items():
+            assert value.equal(killed.state_dict()[key]), key

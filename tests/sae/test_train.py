@@ -1,0 +1,173 @@
+import json
+
+import polars as pl
+import pytest
+import torch
+from medsae.io import UserError
+from medsae.sae import load_config, load_sae, train_sae, train_saes
+from medsae.sae.train import LATENTS_NAME, METRICS_NAME
+from medsae.store import ActivationStore
+
+
+def same_weights(one, two):
+    mine, theirs = load_sae(one).state_dict(), load_sae(two).state_dict()
+    return all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+def test_planted_atoms_are_recovered(shards, sae_config, train_config, planted, tmp_path):
+    _, atoms = planted
+    result = train_sae(sae_config(), train_config(700), *shards, tmp_path / "run")
+    found = (atoms @ load_sae(tmp_path / "run").W_dec.T).amax(1)
+    assert found.mean() > 0.95
+    assert result.val_fvu < 0.08  # the noise, and atoms that nearly overlap
+    assert result.val_l0 == pytest.approx(3.0, abs=0.01)
+
+
+def test_a_run_leaves_its_results(shards, sae_config, train_config, tmp_path):
+    folder = tmp_path / "run"
+    result = train_sae(sae_config(), train_config(120), *shards, folder)
+    meta = json.loads((folder / "best_meta.json").read_text())
+    assert (meta["step"], meta["val_nmse"]) == (result.step, result.val_nmse)
+    assert (folder / meta["path"]).exists() and (folder / "latest.safetensors").exists()
+    assert load_config(folder / "cfg.json") == (sae_config(), train_config(120))
+    metrics = pl.read_parquet(folder / METRICS_NAME)
+    assert metrics["step"].to_list() == [25, 50, 75, 100, 120]
+    assert metrics["val_fvu"].is_null().to_list() == [True, False, True, False, False]
+    assert (metrics["l0"] == 3.0).all()
+    assert metrics["loss"].to_list()[-1] < metrics["loss"][0]
+    latents = pl.read_parquet(folder / LATENTS_NAME)
+    assert latents["firings"].sum() == 3 * 1000 and latents["max_decoder_cosine"].max() <= 1.001
+
+
+def test_validation_fvu_is_that_of_the_saved_model_on_raw_activations(
+    shards, sae_config, train_config, tmp_path
+):
+    result = train_sae(sae_config(), train_config(120), *shards, tmp_path / "run")
+    x = ActivationStore(shards[1]).read(0, 1000)
+    error = (load_sae(tmp_path / "run").reconstruct(x) - x).double().square().sum()
+    variance = (x - x.mean(0)).double().square().sum()
+    assert result.val_fvu == pytest.approx(float(error / variance), rel=1e-4)
+    assert result.val_nmse == pytest.approx(float(error / x.double().square().sum()), rel=1e-4)
+
+
+@pytest.mark.parametrize("changes", [{}, {"ema": 0.98, "optimizer": "adafactor"}])
+def test_an_interrupted_run_ends_with_the_same_bits(
+    shards, sae_config, train_config, tmp_path, monkeypatch, changes
+):
+    sae = sae_config(normalization="dataset", k_aux=8)
+    train = train_config(160, k_start=9, dead_after_tokens=2000, buffer_rows=3000, **changes)
+    train_sae(sae, train, *shards, tmp_path / "whole")
+
+    from medsae.sae.trainer import Trainer
+
+    step, calls = Trainer.step, []
+
+    def failing(self, x):
+        calls.append(1)
+        if len(calls) in (70, 150):
+            raise KeyboardInterrupt
+        step(self, x)
+
+    monkeypatch.setattr(Trainer, "step", failing)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            train_sae(sae, train, *shards, tmp_path / "broken")
+    train_sae(sae, train, *shards, tmp_path / "broken")
+    assert len(calls) > 160
+    for name in ("best.safetensors", "latest.safetensors"):
+        assert same_weights(tmp_path / "whole" / name, tmp_path / "broken" / name)
+    columns = ["step", "loss", "fvu", "l0", "dead_fraction", "k", "val_fvu"]
+    whole, broken = (
+        pl.read_parquet(tmp_path / run / METRICS_NAME).select(columns)
+        for run in ("whole", "broken")
+    )
+    assert whole.equals(broken)
+
+
+def test_a_finished_run_is_not_trained_again(
+    shards, sae_config, train_config, tmp_path, monkeypatch
+):
+    first = train_sae(sae_config(), train_config(60), *shards, tmp_path / "run")
+    monkeypatch.setattr("medsae.sae.trainer.Trainer.step", lambda *_: 1 / 0)
+    assert train_sae(sae_config(), train_config(60), *shards, tmp_path / "run") == first
+
+
+def test_a_folder_with_another_run_is_refused(shards, sae_config, train_config, tmp_path):
+    train_sae(sae_config(), train_config(10), *shards, tmp_path / "run")
+    with pytest.raises(UserError, match="another configuration"):
+        train_sae(sae_config(k=4), train_config(10), *shards, tmp_path / "run")
+
+
+def test_only_the_last_states_are_kept(shards, sae_config, train_config, tmp_path):
+    folder = tmp_path / "run"
+    train_sae(sae_config(), train_config(60, checkpoint_every=10), *shards, folder)
+    assert [p.name for p in sorted(folder.glob("step_*"))] == [
+        "step_0000000050.safetensors",
+        "step_0000000060.safetensors",
+    ]
+
+
+def test_training_stops_early_when_validation_no_longer_improves(
+    shards, sae_config, train_config, tmp_path
+):
+    train = train_config(400, learning_rate=0.5, validate_every=10, patience=2, clip=None)
+    train_sae(sae_config(), train, *shards, tmp_path / "run")
+    metrics = pl.read_parquet(tmp_path / "run" / METRICS_NAME)
+    assert metrics["step"].max() < 400
+
+
+def test_decoder_rows_keep_unit_length_for_a_whole_run(
+    shards, sae_config, train_config, tmp_path, monkeypatch
+):
+    from medsae.sae.trainer import Trainer
+
+    step, worst = Trainer.step, []
+
+    def watched(self, x):
+        step(self, x)
+        worst.append(float((self.model.W_dec.detach().norm(dim=1) - 1).abs().max()))
+
+    monkeypatch.setattr(Trainer, "step", watched)
+    train_sae(sae_config(), train_config(200), *shards, tmp_path / "run")
+    assert len(worst) == 200 and max(worst) < 1e-5
+
+
+def test_saes_trained_together_equal_those_trained_apart(
+    shards, sae_config, train_config, tmp_path
+):
+    configs = [sae_config(), sae_config(n_latents=64, k=2, normalization="token")]
+    folders = [tmp_path / "one", tmp_path / "two"]
+    train_saes(configs, train_config(60), *shards, folders)
+    for config, folder in zip(configs, folders, strict=True):
+        alone = tmp_path / f"{folder.name}-alone"
+        train_sae(config, train_config(60), *shards, alone)
+        assert same_weights(folder, alone)
+
+
+def test_damage_to_a_state_is_named(shards, sae_config, train_config, tmp_path):
+    folder = tmp_path / "run"
+    train_sae(sae_config(), train_config(20), *shards, folder)
+    (state,) = folder.glob("step_*")
+    whole = state.read_bytes()
+    for damaged in (whole[:-100], whole[:-100] + b"\x01" + whole[-99:]):
+        state.write_bytes(damaged)
+        with pytest.raises(UserError, match=r"step_0000000020\.safetensors"):
+            train_sae(sae_config(), train_config(20), *shards, folder)
+
+
+def test_a_nan_in_a_shard_stops_training_with_its_row(
+    shards, sae_config, train_config, tmp_path
+):
+    from safetensors.torch import save_file
+
+    bad = torch.ones(500, 24)
+    bad[321, 5] = float("nan")
+    save_file({"activations": bad}, tmp_path / "bad.safetensors")
+    with pytest.raises(UserError, match=r"bad\.safetensors: row 321"):
+        train_sae(
+            sae_config(),
+            train_config(20),
+            [*shards[0], tmp_path / "bad.safetensors"],
+            shards[1],
+            tmp_path / "run",
+        )

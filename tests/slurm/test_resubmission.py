@@ -1,0 +1,52 @@
+"""On a real Slurm: what is asked for, and what happens to jobs that are killed."""
+
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+SNAKEFILE = str(Path(__file__).parent / "Snakefile")
+
+
+def requests(cluster, rule: str) -> list[dict[str, str]]:
+    """The jobs of ``rule``, oldest first."""
+    return [job for job in cluster.history() if f"rule_{rule}" in job.get("Comment", "")]
+
+
+def test_killed_jobs_are_resubmitted_with_more_and_succeed(cluster, snakemake, tmp_path):
+    process = snakemake(tmp_path, "--snakefile", SNAKEFILE, "all")
+    output, _ = process.communicate(timeout=400)
+    assert process.returncode == 0, output
+
+    assert (tmp_path / "memory").read_text() == "1200\n"
+    memory = requests(cluster, "needs_memory")
+    assert [job["MinMemoryNode"] for job in memory] == ["600M", "1200M"]
+    # Without cgroups a job killed for memory counts as failed.
+    assert [job["JobState"] for job in memory] == ["FAILED", "COMPLETED"]
+
+    assert (tmp_path / "time").read_text() == "2\n"
+    timed = requests(cluster, "needs_time")
+    assert [job["TimeLimit"] for job in timed] == ["00:01:00", "00:02:00"]
+    assert [job["JobState"] for job in timed] == ["TIMEOUT", "COMPLETED"]
+
+    assert (tmp_path / "gpu").read_text() == "0,1\n"
+    (with_gpus,) = requests(cluster, "needs_gpus")
+    assert with_gpus["Partition"] == "gpu"
+    assert with_gpus["TresPerJob"] == "gres:gpu:2"
+
+
+def test_a_cancelled_job_is_submitted_again(cluster, snakemake, tmp_path):
+    process = snakemake(tmp_path, "--snakefile", SNAKEFILE, "waited")
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "started").exists():
+        assert time.monotonic() < deadline and process.poll() is None, process.stdout.read()
+        time.sleep(0.5)
+    (tmp_path / "seen").touch()
+    (job,) = cluster.jobs()
+    subprocess.run(["scancel", job], check=True)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    assert (tmp_path / "waited").exists()

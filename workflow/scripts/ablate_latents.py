@@ -1,0 +1,54 @@
+"""Rule ablate_latents: model, SAE and sense-linked latents -> ΔCE, its summary, faithfulness."""
+
+from entry import job
+
+with job(snakemake):
+    import shutil
+    from pathlib import Path
+
+    import polars as pl
+
+    from medsae.io import atomic_path
+    from medsae.polysemy.ablation import PUBLISHED, ablate, fingerprint
+    from medsae.polysemy.ablation_plan import (
+        choose_latents,
+        choose_occurrences,
+        read_documents,
+        read_linked,
+    )
+    from medsae.polysemy.ablation_summary import all_senses, summarize_ablation
+    from medsae.polysemy.faithfulness import measure_faithfulness, sample_windows
+    from medsae.polysemy.subject import load_subject
+
+    files, how = snakemake.input, snakemake.params
+    limits, statistics = how.ablation, how.statistics
+    seed, n_bootstrap = statistics["seed"], statistics["n_bootstrap"]
+    occurrences, linked = pl.scan_parquet(files.latents), read_linked(files.linked)
+    latents = choose_latents(linked, limits["max_latents_per_sense"])
+    pairs = choose_occurrences(occurrences, latents, limits["max_occurrences_per_sense"], seed)
+    subject = load_subject(
+        how.source, how.layer, files.sae, files.calibration, how.extraction, limits
+    )
+    windows = sample_windows(pl.scan_parquet(files.validation), subject.ctx_len, seed)
+    faithfulness = measure_faithfulness(subject, windows, how.random_weights, n_bootstrap, seed)
+    inputs = [files.latents, files.linked, files.sae, files.calibration]
+    parts = Path(how.parts) / fingerprint(inputs, how.source, how.extraction, limits, seed)
+    documents = read_documents(files.tokens, pairs["doc_id"].unique())
+    deltas = ablate(subject, pairs, documents, linked, parts, seed)
+    summary = summarize_ablation(
+        deltas, pairs, all_senses(occurrences), statistics["n_permutations"], n_bootstrap, seed
+    )
+    place = [
+        pl.lit(snakemake.wildcards.model).alias("model"),
+        pl.lit(how.layer).alias("layer"),
+        pl.lit(snakemake.wildcards.sae).alias("sae"),
+    ]
+    tables = {
+        "deltas": deltas.with_columns(place).select(*PUBLISHED, pl.exclude(PUBLISHED)),
+        "summary": summary.select(*place, pl.all()),
+        "faithfulness": faithfulness.select(*place, pl.all()),
+    }
+    for name, table in tables.items():
+        with atomic_path(snakemake.output[name]) as path:
+            table.write_csv(path)
+    shutil.rmtree(how.parts, ignore_errors=True)

@@ -1,0 +1,14 @@
+"""Rule calibrate_sae: an SAE and the shards it learned from -> the scale of each latent."""
+
+from entry import job
+
+with job(snakemake):
+    from pathlib import Path
+
+    from medsae.device import best_device
+    from medsae.sae import calibrate, load_sae, save_calibrated
+
+    sae = load_sae(snakemake.input.sae).to(best_device())
+    shards = [Path(path) for path in snakemake.input.train]
+    calibration = calibrate(sae, shards, quantile=snakemake.params.quantile)
+    save_calibrated(Path(snakemake.output.sae).parent, sae, calibration)

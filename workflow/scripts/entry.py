@@ -1,0 +1,43 @@
+"""What every script does first: log, threads, and bad input told in one sentence."""
+
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from medsae.io import UserError
+
+
+@contextmanager
+def job(snakemake: Any) -> Iterator[None]:
+    """Run a rule's work: log lines to the terminal and to the rule's log.
+
+    A ``UserError`` ends the job with its one sentence; anything else with a traceback in
+    the log. Thread pools get the rule's ``threads``; model hubs are asked only when the
+    configuration names a hub id.
+    """
+    log_path = Path(snakemake.log[0])
+    log_path.parent.mkdir(parents=True, exist_ok=True)
+    logging.basicConfig(
+        level=logging.INFO,
+        format="%(asctime)s %(message)s",
+        datefmt="%H:%M:%S",
+        handlers=[logging.StreamHandler(), logging.FileHandler(log_path, mode="w")],
+        force=True,
+    )
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"):
+        os.environ.setdefault(name, str(snakemake.threads))
+    logger = logging.getLogger("medsae")
+    try:
+        yield
+    except UserError as error:
+        logger.error("Error in %s: %s", snakemake.rule, error)
+        sys.exit(1)
+    except Exception:
+        with log_path.open("a", encoding="utf-8") as log:
+            traceback.print_exc(file=log)
+        raise

@@ -1,0 +1,106 @@
+"""Turn packaged weights into a folder that loads in seconds, or draw weights at random."""
+
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from medsae.activations.check import load_config
+from medsae.activations.source import ModelSource, resolve_source
+from medsae.io import UserError
+
+LARGE = 3e9
+"""Parameters from which weights are kept in bfloat16 instead of float32."""
+
+logger = logging.getLogger("medsae")
+
+
+def prepare_language_model(
+    source: str,
+    folder: str | Path,
+    *,
+    random_weights: bool = False,
+    seed: int = 0,
+    trust_remote_code: bool = False,
+) -> None:
+    """Write config, tokenizer and safetensors of ``source`` to ``folder``.
+
+    Quantised GGUF weights are widened. With ``random_weights`` the architecture and the
+    tokenizer stay and the weights are drawn anew by the model's own initialisation,
+    seeded by ``seed``. The folder appears whole or not at all.
+
+    Raises ``UserError`` as ``load_config`` does, and if the tokenizer cannot be loaded.
+    """
+    transformers_logging.disable_progress_bar()
+    config = load_config(source, trust_remote_code)
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    found = resolve_source(source)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+    n_parameters = model.num_parameters()
+    dtype = torch.bfloat16 if n_parameters > LARGE else torch.float32
+    if random_weights:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            model = AutoModelForCausalLM.from_config(
+                config, dtype=dtype, trust_remote_code=trust_remote_code
+            )
+    else:
+        state = _read_weights(found, dtype, trust_remote_code)
+        model.load_state_dict(state, assign=True)
+        model.tie_weights()
+    with _whole_folder(Path(folder)) as temporary:
+        _save_tokenizer(found, model, temporary, trust_remote_code)
+        model.config.dtype = dtype
+        model.save_pretrained(temporary)
+    logger.info("%s: %.0f million parameters as %s", folder, n_parameters / 1e6, dtype)
+
+
+def _read_weights(
+    found: ModelSource, dtype: torch.dtype, trust_remote_code: bool
+) -> dict[str, torch.Tensor]:
+    # A fresh model takes these weights: one loaded from GGUF counts as quantised and
+    # refuses to be saved.
+    loaded = AutoModelForCausalLM.from_pretrained(
+        found.name, dtype=dtype, trust_remote_code=trust_remote_code, **found.arguments
+    )
+    return loaded.state_dict()
+
+
+def _save_tokenizer(
+    found: ModelSource, model: PreTrainedModel, folder: Path, trust_remote_code: bool
+) -> None:
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            found.name, trust_remote_code=trust_remote_code, **found.arguments
+        )
+    except (ValueError, KeyError, OSError) as error:
+        raise UserError(f"{found.name} has no tokenizer that transformers can load.") from error
+    if found.gguf_file is not None:
+        # The conversion from GGUF confuses the special tokens; their ids are right.
+        for name in ("bos_token", "eos_token", "pad_token"):
+            index = getattr(model.config, f"{name}_id", None)
+            if index is not None:
+                setattr(tokenizer, name, tokenizer.convert_ids_to_tokens(index))
+    tokenizer.save_pretrained(folder)
+
+
+@contextmanager
+def _whole_folder(folder: Path) -> Iterator[Path]:
+    """A temporary folder beside ``folder`` that takes its place when all went well."""
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.replace(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

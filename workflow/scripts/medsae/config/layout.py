@@ -1,0 +1,75 @@
+"""Where every artifact lives: a new layout is an edit of this file.
+
+Paths are patterns with Snakemake wildcards (``{model}``, ``{layer}``, ``{sae}``,
+``{shard}``); the corpus is fixed by the configuration and already filled in.
+"""
+
+from medsae.config.schema import Config
+
+DEMO = "resources/demo"
+
+
+class Layout:
+    """Path patterns of one configuration."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._corpus = f"{config.results_dir}/{config.corpus.name}"
+
+    def corpus(self, name: str) -> str:
+        """An artifact of the corpus, shared by all models."""
+        return f"{self._corpus}/{name}"
+
+    def model(self, name: str) -> str:
+        """An artifact of one language model."""
+        return f"{self._corpus}/{{model}}/{name}"
+
+    def layer(self, name: str) -> str:
+        """An artifact of one layer of a model."""
+        return f"{self._corpus}/{{model}}/layer-{{layer}}/{name}"
+
+    def sae(self, name: str) -> str:
+        """An artifact of one SAE on one layer."""
+        return f"{self._corpus}/{{model}}/layer-{{layer}}/{{sae}}/{name}"
+
+    def log(self, rule: str, *wildcards: str) -> str:
+        """The log of a rule, one file per combination of ``wildcards``."""
+        return self._record("logs", rule, wildcards, "log")
+
+    def benchmark(self, rule: str, *wildcards: str) -> str:
+        """The time and memory record of a rule."""
+        return self._record("benchmarks", rule, wildcards, "tsv")
+
+    def _record(self, folder: str, rule: str, wildcards: tuple[str, ...], suffix: str) -> str:
+        name = "_".join(f"{{{wildcard}}}" for wildcard in wildcards) or rule
+        return f"{self._corpus}/{folder}/{rule}/{name}.{suffix}"
+
+    @property
+    def train_shards(self) -> list[str]:
+        """Names of the shards the SAE learns from."""
+        return [f"train-{index:05d}" for index in range(self._config.corpus.shards)]
+
+    @property
+    def val_shards(self) -> list[str]:
+        """Names of the shards that validate it."""
+        return [f"val-{index:05d}" for index in range(self._config.corpus.val_shards)]
+
+    @property
+    def shards(self) -> list[str]:
+        """All shards, training first."""
+        return self.train_shards + self.val_shards
+
+    @staticmethod
+    def prepared_model(name: str) -> str:
+        """Folder of a language model converted from a package's weights or drawn at random."""
+        return f"resources/models/{name}"
+
+    @staticmethod
+    def adapted_ner(name: str) -> str:
+        """Folder of a fine-tuned NER model."""
+        return f"resources/ner/{name}"
+
+    @staticmethod
+    def demo(name: str) -> str:
+        """A file of the generated demo corpus."""
+        return f"{DEMO}/{name}"

@@ -1,0 +1,119 @@
+"""Resource functions of the rules: memory and time that a job asks for.
+
+Each has Snakemake's signature, is pure, and grows with ``attempt``, so that a job killed
+for memory or time is submitted again with more (the profiles set ``retries``). Memory in
+MB, time in minutes. Inputs that do not exist yet make Snakemake print ``<TBD>``.
+"""
+
+from collections.abc import Iterable
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+from medsae.config import estimates
+from medsae.config.sae_section import Sae
+from medsae.config.schema import Config, LanguageModel
+
+Paths = Iterable[str]
+
+# Rows decoded from Parquet, as a multiple of their size on disk, two copies included.
+DECODED = 6
+TABLE_PROCESS_BYTES = 1e9
+# Estimates are of steady work on an undisturbed machine.
+TIME_MARGIN = 2
+START_MIN = 10
+
+
+def as_mb(n_bytes: float, attempt: int = 1) -> int:
+    """``n_bytes`` in MB, ``attempt`` times, rounded up to 500 MB."""
+    return 500 * ceil(n_bytes * attempt / 500e6)
+
+
+def as_minutes(seconds: float, attempt: int = 1) -> int:
+    """``seconds`` of work as minutes to ask for: a margin and the start-up, times ``attempt``."""
+    return attempt * (START_MIN + ceil(TIME_MARGIN * seconds / 60))
+
+
+def _bytes(path: str) -> int:
+    return Path(path).stat().st_size
+
+
+class Requests:
+    """The resource functions of one configuration."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._models = {model.name: model for model in config.models}
+        self._saes = {sae.name: sae for sae in config.saes}
+
+    def table_memory_mb(self, wildcards: Any, input: Paths, attempt: int = 1) -> int:
+        """Tables are streamed file by file, so the largest input decides, not their sum."""
+        largest = max(map(_bytes, input), default=0)
+        return as_mb(TABLE_PROCESS_BYTES + DECODED * largest, attempt)
+
+    def extraction_memory_mb(self, wildcards: Any, attempt: int = 1) -> int:
+        """Host memory of a job that loads a language model: its weights pass through it."""
+        model = self._model(wildcards)
+        forward = 0 if model.gpus else estimates.forward_bytes(model)
+        held = estimates.weights_bytes(model) + forward
+        return as_mb(estimates.process_bytes(model.gpus) + held, attempt)
+
+    def extraction_runtime_min(self, wildcards: Any, input: Any, attempt: int = 1) -> int:
+        """Time of the forward passes over one shard of tokens."""
+        model = self._model(wildcards)
+        stored = _bytes(input.tokens) / estimates.TOKEN_ROW_BYTES
+        computed = stored * estimates.window_overhead(model)
+        seconds = estimates.extraction_seconds(model, int(wildcards.layer), computed)
+        return as_minutes(seconds, attempt)
+
+    def ablation_runtime_min(self, wildcards: Any, attempt: int = 1) -> int:
+        """Time of the forward passes of the ablation, which run through every layer."""
+        model = self._model(wildcards)
+        n_tokens = estimates.ablation_tokens(self._config, model)
+        seconds = estimates.extraction_seconds(model, model.size.n_layers - 1, n_tokens)
+        return as_minutes(seconds, attempt)
+
+    def sae_training_memory_mb(self, wildcards: Any, attempt: int = 1) -> int:
+        """Host memory of SAE training: the shuffle buffer and, for checkpoints, the whole state."""
+        sae, model = self._sae(wildcards), self._model(wildcards)
+        state = estimates.sae_training_device_bytes(sae, model.size.d_model)
+        buffer = estimates.shuffle_buffer_bytes(sae, model)
+        return as_mb(estimates.process_bytes(sae.gpus) + buffer + state, attempt)
+
+    def sae_training_runtime_min(self, wildcards: Any, attempt: int = 1) -> int:
+        """Time of SAE training."""
+        sae, d_model = self._sae(wildcards), self._model(wildcards).size.d_model
+        return as_minutes(estimates.sae_training_seconds(sae, d_model), attempt)
+
+    def sae_encoding_memory_mb(self, wildcards: Any, attempt: int = 1) -> int:
+        """Host memory of a pass of a trained SAE over activations, which are streamed."""
+        sae, d_model = self._sae(wildcards), self._model(wildcards).size.d_model
+        needed = estimates.sae_encoding_device_bytes(sae, d_model)
+        return as_mb(estimates.process_bytes(sae.gpus) + needed, attempt)
+
+    def sae_encoding_runtime_min(self, wildcards: Any, input: Paths, attempt: int = 1) -> int:
+        """Time of a pass of a trained SAE over the activations among the inputs."""
+        sae, model = self._sae(wildcards), self._model(wildcards)
+        n_tokens = sum(map(_bytes, input)) / estimates.activation_row_bytes(model)
+        seconds = estimates.sae_encoding_seconds(sae, model.size.d_model, n_tokens)
+        return as_minutes(seconds, attempt)
+
+    def ner_memory_mb(self, wildcards: Any, attempt: int = 1) -> int:
+        """Memory of GLiNER with a large encoder; notes are read shard by shard."""
+        process = estimates.process_bytes(self._config.ner.gpus)
+        return as_mb(process + estimates.NER_MODEL_BYTES, attempt)
+
+    def ner_runtime_min(self, wildcards: Any, input: Any, attempt: int = 1) -> int:
+        """Time of GLiNER over one shard of the notes."""
+        corpus = self._config.corpus
+        chars = (
+            _bytes(input.notes) / estimates.NOTE_CHAR_BYTES / (corpus.shards + corpus.val_shards)
+        )
+        seconds = estimates.ner_seconds(self._config, chars / estimates.CHARS_PER_WORD)
+        return as_minutes(seconds, attempt)
+
+    def _model(self, wildcards: Any) -> LanguageModel:
+        return self._models[wildcards.model]
+
+    def _sae(self, wildcards: Any) -> Sae:
+        return self._saes[wildcards.sae]

@@ -1,0 +1,101 @@
+"""The keys of a sparse autoencoder; names and defaults are the engine's, held to it by a test."""
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from medsae.config.section import FolderName, Section
+
+
+class SaeTraining(Section):
+    """How an SAE is trained; the names are those of ``medsae.sae.TrainConfig``."""
+
+    n_tokens: int = Field(
+        100_000_000, ge=1, description="Tokens to train on; the store is read as often as needed."
+    )
+    batch_size: int = Field(2048, ge=1, description="Tokens of one optimiser step.")
+    learning_rate: float | None = Field(
+        None, gt=0, description="Default: 2e-4 / sqrt(n_latents / 2^14)."
+    )
+    optimizer: Literal["adam", "adamw", "adafactor", "adam8bit"] = Field(
+        "adam", description="Optimiser; adam8bit needs CUDA and bitsandbytes."
+    )
+    beta1: float = Field(0.9, ge=0, lt=1, description="Adam's decay of the first moment.")
+    beta2: float = Field(0.999, ge=0, lt=1, description="Adam's decay of the second moment.")
+    epsilon: float = Field(6.25e-10, gt=0, description="Adam's epsilon.")
+    weight_decay: float = Field(0.0, ge=0, description="Weight decay of adamw.")
+    warmup: float = Field(
+        0.05, ge=0, le=1, description="Share of the steps over which the learning rate rises."
+    )
+    decay: Literal["none", "linear", "cosine"] = Field(
+        "linear", description="How the learning rate falls at the end."
+    )
+    decay_share: float = Field(
+        0.2, ge=0, le=1, description="Share of the steps over which the learning rate falls."
+    )
+    clip: float | None = Field(1.0, gt=0, description="Largest gradient norm; null does not clip.")
+    ema: float | None = Field(
+        None, gt=0, lt=1, description="Decay per step of averaged weights; null keeps none."
+    )
+    dead_after_tokens: int = Field(
+        10_000_000, ge=1, description="A latent that has not fired for this many tokens is dead."
+    )
+    resample_every: int | None = Field(
+        None, ge=1, description="Steps between two resamplings of dead latents; null never."
+    )
+    k_start: int | None = Field(
+        None, ge=1, description="k at the first step, falling linearly to k; null is k throughout."
+    )
+    k_anneal: float = Field(0.1, ge=0, le=1, description="Share of the steps over which k falls.")
+    log_every: int = Field(50, ge=1, description="Steps between two rows of metrics.")
+    validate_every: int = Field(1000, ge=1, description="Steps between two validations.")
+    checkpoint_every: int = Field(1000, ge=1, description="Steps between two checkpoints.")
+    keep_last: int = Field(2, ge=1, description="Checkpoints kept, besides the best weights.")
+    validation_rows: int = Field(
+        262_144, ge=1, description="At most so many held-out tokens are used per validation."
+    )
+    patience: int | None = Field(
+        None, ge=1, description="Validations without a better NMSE after which training stops."
+    )
+    buffer_rows: int = Field(262_144, ge=1, description="Tokens held in memory for shuffling.")
+    reader_threads: int = Field(1, ge=1, description="Threads that read shards.")
+    compute: Literal["float32", "bfloat16"] = Field(
+        "float32",
+        description="bfloat16: encoder product and selection in bfloat16; float32 weights.",
+    )
+
+
+class Sae(Section):
+    """One sparse autoencoder, trained on every layer of every model that names it."""
+
+    name: FolderName = Field(description="Folder of this SAE under the layer.")
+    architecture: Literal[
+        "topk", "batch_topk", "matryoshka", "matryoshka_levels", "relu", "jumprelu", "gated"
+    ] = Field("topk", description="Which SAE.")
+    n_latents: int = Field(ge=1, description="Latents of the dictionary.")
+    k: int = Field(128, ge=1, description="Latents active per token; also exported per token.")
+    k_aux: int | None = Field(
+        None, ge=1, description="Dead latents the auxiliary loss uses. Default: d_model / 2."
+    )
+    aux_coefficient: float = Field(1 / 32, ge=0, description="Weight of the auxiliary loss.")
+    normalization: Literal["none", "token", "dataset"] = Field(
+        "token",
+        description="Input normalisation, folded into the checkpoint: none; each token centred "
+        "and scaled to unit norm; or the data set centred and scaled to E‖x‖² = d.",
+    )
+    options: dict[str, Any] = Field(
+        {}, description="Parameters of the architecture alone, e.g. its L1 or L0 penalty."
+    )
+    training: SaeTraining = Field(SaeTraining(), description="How it is trained.")
+    calibration_quantile: float = Field(
+        0.999, gt=0, le=1, description="Quantile of a latent's activations that maps to 1."
+    )
+    gpus: int = Field(0, ge=0, description="GPUs of one training job.")
+
+    @model_validator(mode="after")
+    def _k_fits(self) -> "Sae":
+        if self.k > self.n_latents:
+            raise ValueError(
+                f"k {self.k} is larger than n_latents {self.n_latents}: lower k or raise n_latents"
+            )
+        return self

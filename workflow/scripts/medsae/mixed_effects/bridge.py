@@ -1,0 +1,145 @@
+"""R behind one function: a table and a formula in, a judged fit out."""
+
+import logging
+import math
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from medsae.io import UserError, atomic_path
+
+R_SOURCE = Path(__file__).with_name("fit.R")
+
+R_PACKAGES = {
+    "lme4": "r-cran-lme4",
+    "lmerTest": "r-cran-lmertest",
+    "broom.mixed": "r-cran-broom.mixed",
+    "glmmTMB": "r-cran-glmmtmb",
+    "dplyr": "r-cran-dplyr",
+}
+
+COEFFICIENTS = {
+    "effect": pl.String,
+    "group": pl.String,
+    "term": pl.String,
+    "estimate": pl.Float64,
+    "std.error": pl.Float64,
+    "statistic": pl.Float64,
+    "df": pl.Float64,
+    "p.value": pl.Float64,
+    "conf.low": pl.Float64,
+    "conf.high": pl.Float64,
+}
+
+logger = logging.getLogger("medsae")
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What R made of a formula; ``coefficients`` is empty where ``reason`` is not."""
+
+    coefficients: pl.DataFrame
+    converged: bool | None
+    singular: bool | None
+    messages: str
+    reason: str
+    model: Any  # the R object
+
+
+def fit(table: pl.DataFrame, formula: str, engine: str) -> Fit:
+    """Fit ``formula`` to ``table`` with ``engine``: lmer, beta (logit) or gamma (log).
+
+    String and Enum columns become factors, an Enum with its categories in their order.
+    Raises ``UserError`` when R or one of its packages is missing; data that R cannot fit
+    are no exception but a `Fit` with a ``reason``.
+    """
+    logger.info("Fitting %s to %d rows", formula, table.height)
+    return _fit(_r().globalenv["fit_model"](_data_frame(table), formula, engine))
+
+
+def not_estimable(reason: str) -> Fit:
+    """The `Fit` of data that need not be shown to R."""
+    return _fit(_r().globalenv["not_estimable"](reason))
+
+
+def save_models(path: str | Path, fits: dict[str, Fit]) -> None:
+    """Write the R objects of ``fits`` as one named list (.rds)."""
+    models = _r().ListVector({name: each.model for name, each in fits.items()})
+    with atomic_path(path) as temporary:
+        _r().r["saveRDS"](models, str(temporary))
+
+
+@cache
+def _r() -> Any:
+    """rpy2 with the packages there and fit.R read."""
+    try:
+        from rpy2 import robjects
+        from rpy2.rinterface_lib import callbacks
+    except Exception as error:  # rpy2 raises whatever loading libR raises
+        raise UserError(
+            f"R cannot be started ({type(error).__name__}); install it: "
+            f"apt-get install --yes --no-install-recommends {_apt(R_PACKAGES)}"
+        ) from error
+    callbacks.consolewrite_print = lambda text: logger.info("R: %s", text.strip())
+    callbacks.consolewrite_warnerror = lambda text: logger.info("R: %s", text.strip())
+    installed = robjects.r["requireNamespace"]
+    missing = [name for name in R_PACKAGES if not installed(name, quietly=True)[0]]
+    if missing:
+        raise UserError(
+            f"R has no package {', '.join(missing)}; install what is missing: "
+            f"apt-get install --yes --no-install-recommends {_apt(missing)}"
+        )
+    robjects.r["source"](str(R_SOURCE))
+    return robjects
+
+
+def _apt(names: Any) -> str:
+    return " ".join(["r-base-core", *(R_PACKAGES[name] for name in names)])
+
+
+def _data_frame(table: pl.DataFrame) -> Any:
+    robjects = _r()
+    columns = {}
+    for column in table:
+        if column.dtype.is_numeric():
+            columns[column.name] = robjects.FloatVector(column.cast(pl.Float64).to_numpy())
+        else:
+            present = column.cast(pl.String)
+            values = set(present)
+            order = column.dtype.categories if isinstance(column.dtype, pl.Enum) else sorted(values)
+            levels = [level for level in order if level in values]
+            columns[column.name] = robjects.FactorVector(
+                robjects.StrVector(present.to_list()), levels=robjects.StrVector(levels)
+            )
+    return robjects.DataFrame(columns)
+
+
+def _fit(result: Any) -> Fit:
+    def flag(name: str) -> bool | None:
+        value = result.rx2(name)[0]
+        return value if isinstance(value, bool) else None  # NA is not a bool
+
+    return Fit(
+        coefficients=_coefficients(result.rx2("coefficients")),
+        converged=flag("converged"),
+        singular=flag("singular"),
+        messages=str(result.rx2("messages")[0]),
+        reason=str(result.rx2("reason")[0]),
+        model=result.rx2("model"),
+    )
+
+
+def _coefficients(table: Any) -> pl.DataFrame:
+    if not hasattr(table, "colnames"):  # NULL
+        return pl.DataFrame(schema=COEFFICIENTS)
+    columns = {}
+    for name, dtype in COEFFICIENTS.items():
+        values = list(table.rx2(name))
+        if dtype == pl.String:
+            columns[name] = [value or None for value in values]
+        else:
+            columns[name] = [value if math.isfinite(value) else None for value in values]
+    return pl.DataFrame(columns, schema=COEFFICIENTS)

@@ -1,0 +1,113 @@
+"""The tables of all models, layers and SAEs as the mixed-effects models need them.
+
+Two-valued variables are Enums whose first level is the reference, so that a coefficient
+reads "of the second level, compared with the first".
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+
+from medsae.statistics import stream
+
+MAX_ROWS = 60_000
+"""Rows of one fit; of more a random sample is fitted, and the fit says of how many."""
+
+POLYSEMY = pl.Enum(["control", "polysemous"])
+PAIR_TYPE = pl.Enum(["cross", "within"])
+NO_YES = pl.Enum(["no", "yes"])
+
+LABELS = {
+    ("pair_type", "within"): "same sense − other sense",
+    ("polysemy", "polysemous"): "polysemous − control terms",
+    ("linked", "yes"): "linked − random latent",
+    ("on_sense", "yes"): "own − other sense",
+    ("context", "within"): "same sense − other sense",
+    ("context", "on sense"): "own − other sense",
+}
+"""What the coefficient of a level says, in words."""
+
+
+def jaccard_table(paths: Sequence[str | Path]) -> pl.DataFrame:
+    """Overlap of pairs of occurrences, from every ``jaccard_pairs.parquet``.
+
+    Pairs of control terms are between two random halves of the term's patients.
+    """
+    columns = {
+        **dict.fromkeys(("jaccard", "jaccard_at_10"), pl.Float64),
+        **dict.fromkeys(("pair_type", "kind", "lemma", "doc_a", "doc_b"), pl.String),
+    }
+    return (
+        _gather(paths, columns)
+        .with_columns(
+            pl.col("pair_type").cast(PAIR_TYPE),
+            pl.col("kind").cast(POLYSEMY).alias("polysemy"),
+            pl.col("pair_type").cast(PAIR_TYPE).alias("context"),
+        )
+        .collect()
+    )
+
+
+def entropy_table(paths: Sequence[str | Path]) -> pl.DataFrame:
+    """Entropy of each sense, and of each control term, from every ``entropy_per_sense.csv``."""
+    columns = {
+        **dict.fromkeys(("normalized_entropy", "rarefied_normalized"), pl.Float64),
+        **dict.fromkeys(("kind", "lemma"), pl.String),
+    }
+    return (
+        _gather(paths, columns)
+        .with_columns(pl.col("kind").cast(POLYSEMY).alias("polysemy"))
+        .collect()
+    )
+
+
+def delta_ce_table(paths: Sequence[str | Path]) -> pl.DataFrame:
+    """ΔCE of each latent at each occurrence, from every ``ablation_delta_ce.csv``.
+
+    ``latent`` is unique over all SAEs. The published formula takes all terms for polysemous
+    and has its context in the sense at which a latent is removed.
+    """
+    columns = {
+        **dict.fromkeys(("delta_ce", "activation"), pl.Float64),
+        **dict.fromkeys(("lemma", "doc_id", "latent_id"), pl.String),
+        **dict.fromkeys(("linked", "on_sense"), pl.Boolean),
+    }
+    place = pl.concat_str(["model", "layer", "sae", "latent_id"], separator="/")
+
+    def no_yes(name: str) -> pl.Expr:
+        return pl.when(name).then(pl.lit("yes")).otherwise(pl.lit("no")).cast(NO_YES).alias(name)
+
+    on_sense = pl.when("on_sense").then(pl.lit("on sense")).otherwise(pl.lit("off sense"))
+    return (
+        _gather(paths, columns)
+        .with_columns(
+            no_yes("linked"),
+            no_yes("on_sense"),
+            on_sense.cast(pl.Enum(["off sense", "on sense"])).alias("context"),
+            pl.lit("polysemous").cast(POLYSEMY).alias("polysemy"),
+            place.alias("latent"),
+        )
+        .collect()
+    )
+
+
+def sample_rows(table: pl.DataFrame, seed: int, *names: str) -> pl.DataFrame:
+    """At most `MAX_ROWS` rows in a fixed order, whatever the order they come in."""
+    ordered = table.sort(table.columns)
+    if ordered.height <= MAX_ROWS:
+        return ordered
+    chosen = stream(seed, "mixed effects", *names).permutation(ordered.height)[:MAX_ROWS]
+    return ordered[sorted(chosen.tolist())]
+
+
+def _gather(paths: Sequence[str | Path], columns: dict[str, type[pl.DataType]]) -> pl.LazyFrame:
+    wanted = columns | dict.fromkeys(("model", "layer", "sae"), pl.String)
+    parts = []
+    for path in map(Path, paths):
+        if path.suffix == ".parquet":
+            part = pl.scan_parquet(path)
+        else:
+            part = pl.scan_csv(path, schema_overrides=wanted)
+        parts.append(part.select(pl.col(name).cast(dtype) for name, dtype in wanted.items()))
+    return pl.concat(parts)

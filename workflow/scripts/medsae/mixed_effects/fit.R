@@ -1,0 +1,84 @@
+# One mixed-effects model: fitted, judged and tidied. Sourced once by bridge.py.
+#
+# fit_model() never stops: what cannot be fitted comes back with the reason, and what did not
+# converge or is singular says so.
+
+fit_model <- function(data, formula, engine) {
+  messages <- character()
+  note <- function(condition) {
+    messages <<- c(messages, trimws(conditionMessage(condition)))
+  }
+  fit <- tryCatch(
+    withCallingHandlers(
+      engines[[engine]](as.formula(formula), data),
+      warning = function(w) { note(w); invokeRestart("muffleWarning") },
+      message = function(m) { note(m); invokeRestart("muffleMessage") }
+    ),
+    error = function(e) e
+  )
+  if (inherits(fit, "error")) return(not_estimable(conditionMessage(fit)))
+  judged <- if (inherits(fit, "merMod")) judge_lme4(fit) else judge_glmmtmb(fit)
+  coefficients <- tidy_model(fit)
+  list(
+    model = fit,
+    coefficients = coefficients,
+    converged = judged$converged,
+    singular = judged$singular,
+    messages = paste(unique(c(messages, judged$messages)), collapse = "; "),
+    reason = ""
+  )
+}
+
+not_estimable <- function(reason) {
+  list(
+    model = list(status = "not estimable", reason = reason), coefficients = NULL,
+    converged = NA, singular = NA, messages = "", reason = gsub("\\s+", " ", trimws(reason))
+  )
+}
+
+engines <- list(
+  lmer = function(formula, data) lmerTest::lmer(formula, data),
+  beta = function(formula, data) {
+    glmmTMB::glmmTMB(formula, data, family = glmmTMB::beta_family(link = "logit"))
+  },
+  gamma = function(formula, data) {
+    glmmTMB::glmmTMB(formula, data, family = stats::Gamma(link = "log"))
+  }
+)
+
+judge_lme4 <- function(fit) {
+  conv <- fit@optinfo$conv
+  messages <- unlist(conv$lme4$messages)
+  list(
+    converged = conv$opt == 0 && !any(grepl("failed to converge|unable to evaluate", messages)),
+    singular = lme4::isSingular(fit),
+    messages = messages
+  )
+}
+
+judge_glmmtmb <- function(fit) {
+  sds <- unlist(lapply(glmmTMB::VarCorr(fit)$cond, attr, "stddev"))
+  list(
+    converged = fit$fit$convergence == 0 && isTRUE(fit$sdr$pdHess),
+    singular = any(sds < 1e-4),
+    messages = if (fit$fit$convergence != 0) fit$fit$message
+  )
+}
+
+# Tidy columns as broom.mixed names them. Intervals of fixed effects use the t distribution
+# where Satterthwaite's degrees of freedom are known, else the normal one.
+tidy_model <- function(fit) {
+  table <- as.data.frame(suppressWarnings(
+    broom.mixed::tidy(fit, effects = c("fixed", "ran_pars"))
+  ))
+  columns <- c("effect", "group", "term", "estimate", "std.error", "statistic", "df", "p.value")
+  for (name in setdiff(columns, names(table))) table[[name]] <- NA_real_
+  table <- table[columns]
+  fixed <- table$effect == "fixed"
+  df <- ifelse(is.na(table$df), Inf, table$df)
+  half <- suppressWarnings(stats::qt(0.975, df)) * table$std.error
+  table$conf.low <- ifelse(fixed, table$estimate - half, NA_real_)
+  table$conf.high <- ifelse(fixed, table$estimate + half, NA_real_)
+  table$group <- ifelse(is.na(table$group), "", as.character(table$group))
+  table
+}

@@ -1,0 +1,284 @@
+"""The mixed-effects models of the study: fitted, gathered, corrected.
+
+Planned (``m``: language model, crossed where several are studied):
+
+    jaccard             ~ pair_type * m + (1 + pair_type | lemma) + (1 | doc_a) + (1 | doc_b)
+    rarefied entropy    ~ polysemy * m + (1 | lemma)
+    asinh(ΔCE)          ~ linked * on_sense + log(activation) + m + (1 | lemma) + (1 | latent)
+                          + (1 | doc)
+
+Published: y ~ polysemy + context + layer + model + (1 | lemma) [+ (1 | doc)] by glmmTMB, beta
+for entropy and overlap, gamma for the positive ΔCE. Values of 0 and 1, which a beta
+distribution has not, are drawn in by (y (n − 1) + ½) / n (Smithson and Verkuilen 2006).
+
+The false discovery rate (Benjamini and Hochberg) is controlled over the planned contrasts of
+the planned models, and apart from them over those of the published ones; intercepts and
+covariates are not tests.
+"""
+
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+import polars as pl
+
+from medsae.io import progress
+from medsae.mixed_effects.bridge import COEFFICIENTS, Fit, fit, not_estimable
+from medsae.mixed_effects.data import LABELS, sample_rows
+from medsae.mixed_effects.formulas import Formula, Specification, build_formula
+from medsae.statistics import benjamini_hochberg
+
+PLANNED, PUBLISHED = "planned", "published"
+
+SPECIFICATIONS = (
+    *(
+        Specification(
+            response=name,
+            specification=PLANNED,
+            left=name,
+            interest=("pair_type",),
+            interaction=True,
+            planned=("pair_type",),
+            crossed="model",
+            additive=("layer", "sae"),
+            random={"lemma": ("pair_type",), "doc_a": (), "doc_b": ()},
+            engine="lmer",
+        )
+        for name in ("jaccard", "jaccard_at_10")
+    ),
+    Specification(
+        response="entropy",
+        specification=PLANNED,
+        left="rarefied_normalized",
+        interest=("polysemy",),
+        interaction=True,
+        planned=("polysemy",),
+        crossed="model",
+        additive=("layer", "sae"),
+        random={"lemma": ()},
+        engine="lmer",
+    ),
+    Specification(
+        response="delta_ce",
+        specification=PLANNED,
+        left="asinh(delta_ce)",
+        interest=("linked", "on_sense"),
+        interaction=True,
+        planned=("linked",),
+        crossed=None,
+        additive=("log(activation)", "model", "layer", "sae"),
+        random={"lemma": (), "latent": (), "doc_id": ()},
+        engine="lmer",
+    ),
+    *(
+        Specification(
+            response=response,
+            specification=PUBLISHED,
+            left=left,
+            interest=interest,
+            interaction=False,
+            planned=interest,
+            crossed=None,
+            additive=("layer", "model"),
+            random=dict.fromkeys(random, ()),
+            engine=engine,
+        )
+        for response, left, interest, random, engine in (
+            ("jaccard", "jaccard", ("polysemy", "context"), ("lemma",), "beta"),
+            ("entropy", "normalized_entropy", ("polysemy",), ("lemma",), "beta"),
+            ("delta_ce", "delta_ce", ("polysemy", "context"), ("lemma", "doc_id"), "gamma"),
+        )
+    ),
+)
+
+ENGINES = {"lmer": "lmer", "beta": "glmmTMB beta(logit)", "gamma": "glmmTMB gamma(log)"}
+
+IDENTITY = {"response": pl.String, "specification": pl.String, "model": pl.String}
+
+FITS = {
+    **IDENTITY,
+    "formula": pl.String,
+    "dropped": pl.String,
+    "n": pl.Int64,
+    "n_available": pl.Int64,
+    "converged": pl.Boolean,
+    "singular": pl.Boolean,
+    "status": pl.String,
+    "messages": pl.String,
+    "reason": pl.String,
+}
+"""``model`` is the kind of model; ``dropped``: what the data cannot tell of the formula."""
+
+CONTRASTS = {
+    "model": pl.String,
+    "response": pl.String,
+    "specification": pl.String,
+    "term": pl.String,
+    "contrast": pl.String,
+    "estimate": pl.Float64,
+    "conf_low": pl.Float64,
+    "conf_high": pl.Float64,
+    "pvalue": pl.Float64,
+    "qvalue": pl.Float64,
+    "status": pl.String,
+}
+"""``contrast`` says in words what the coefficient ``term`` is."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """``coefficients`` and ``models`` (R objects) by table: jaccard, entropy, delta_ce."""
+
+    coefficients: dict[str, pl.DataFrame]
+    models: dict[str, dict[str, Fit]]
+    fits: pl.DataFrame
+    contrasts: pl.DataFrame
+
+
+def fit_study(tables: dict[str, pl.DataFrame], seed: int) -> Results:
+    """Fit every specification to ``tables``: jaccard, entropy, delta_ce (see ``data``).
+
+    What cannot be estimated is a row with status "not estimable" and the reason; a singular
+    fit or one that did not converge keeps its numbers and says so in ``status``.
+    """
+    coefficients: dict[str, list[pl.DataFrame]] = {name: [] for name in tables}
+    models: dict[str, dict[str, Fit]] = {name: {} for name in tables}
+    fits, contrasts = [], [pl.DataFrame(schema=CONTRASTS)]
+    for spec in progress(SPECIFICATIONS, "Mixed-effects models"):
+        name = spec.response.removesuffix("_at_10")
+        available = _rows(spec, tables[name])
+        table = sample_rows(available, seed, spec.response, spec.specification)
+        formula = build_formula(spec, table)
+        if formula.reason:
+            result = not_estimable(formula.reason)
+        else:
+            result = fit(_in_bounds(spec, table), formula.text, spec.engine)
+        status = _status(result)
+        about = {
+            "response": spec.response,
+            "specification": spec.specification,
+            "model": ENGINES[spec.engine],
+        }
+        fits.append(_fit_row(about, formula, result, status, table.height, available.height))
+        coefficients[name].append(_coefficient_rows(about, formula, result, status))
+        contrasts.append(_contrast_rows(spec, table, about, result, status))
+        models[name][f"{spec.response} {spec.specification}"] = result
+    return Results(
+        {name: pl.concat(parts) for name, parts in coefficients.items()},
+        models,
+        pl.DataFrame(fits, schema=FITS),
+        _with_q(pl.concat(contrasts)),
+    )
+
+
+def _rows(spec: Specification, table: pl.DataFrame) -> pl.DataFrame:
+    """The complete rows and the columns that a specification is about."""
+    rows = table
+    if spec.specification == PLANNED and "pair_type" in spec.interest:
+        rows = rows.filter(pl.col("polysemy") == "polysemous")
+    if spec.specification == PUBLISHED and spec.response == "delta_ce":
+        rows = rows.filter(pl.col("linked") == "yes", pl.col("delta_ce") > 0)
+    return rows.select(sorted(spec.variables)).drop_nulls()
+
+
+def _in_bounds(spec: Specification, table: pl.DataFrame) -> pl.DataFrame:
+    if spec.engine != "beta":
+        return table
+    inside = (pl.col(spec.left) * (pl.len() - 1) + 0.5) / pl.len()
+    return table.with_columns(inside.alias(spec.left))
+
+
+def _status(result: Fit) -> str:
+    if result.reason:
+        return "not estimable"
+    if not result.converged:
+        return "not converged"
+    return "singular" if result.singular else "ok"
+
+
+def _fit_row(
+    about: dict[str, str], formula: Formula, result: Fit, status: str, n: int, n_available: int
+) -> dict[str, str | int | bool | None]:
+    return {
+        **about,
+        "formula": formula.text,
+        "dropped": formula.dropped or None,
+        "n": n,
+        "n_available": n_available,
+        "converged": result.converged,
+        "singular": result.singular,
+        "status": status,
+        "messages": result.messages or None,
+        "reason": result.reason or None,
+    }
+
+
+def _coefficient_rows(
+    about: dict[str, str], formula: Formula, result: Fit, status: str
+) -> pl.DataFrame:
+    rows = result.coefficients
+    if rows.is_empty():
+        rows = pl.DataFrame([dict.fromkeys(COEFFICIENTS)], schema=COEFFICIENTS)
+    return rows.with_columns(
+        *(pl.lit(value).alias(name) for name, value in about.items()),
+        pl.lit(formula.text).alias("formula"),
+        pl.lit(status).alias("status"),
+        pl.lit(result.reason or None, dtype=pl.String).alias("reason"),
+    )
+
+
+def _contrast_rows(
+    spec: Specification, table: pl.DataFrame, about: dict[str, str], result: Fit, status: str
+) -> pl.DataFrame:
+    names = _planned_terms(spec, table)
+    return (
+        result.coefficients.filter(pl.col("effect") == "fixed", pl.col("term").is_in(list(names)))
+        .with_columns(
+            *(pl.lit(value).alias(name) for name, value in about.items()),
+            pl.col("term").replace_strict(names, return_dtype=pl.String).alias("contrast"),
+            pl.lit(None, dtype=pl.Float64).alias("qvalue"),
+            pl.lit(status).alias("status"),
+        )
+        .rename({"conf.low": "conf_low", "conf.high": "conf_high", "p.value": "pvalue"})
+        .select(pl.col(name).cast(dtype) for name, dtype in CONTRASTS.items())
+    )
+
+
+def _planned_terms(spec: Specification, table: pl.DataFrame) -> dict[str, str]:
+    """R's names of the coefficients that are planned contrasts, and what they say."""
+    levels = {name: _levels(table, name) for name in spec.interest}
+    terms = {}
+    sets: list[tuple[str, ...]] = [(name,) for name in spec.interest]
+    if spec.interaction:
+        sets += [spec.interest] if len(spec.interest) > 1 else []
+        sets += [(name, spec.crossed) for name in spec.interest if spec.crossed]
+    for variables in sets:
+        if not set(variables) & set(spec.planned):
+            continue
+        options = [levels.get(name) or _levels(table, name) for name in variables]
+        for chosen in product(*(option[1:] for option in options)):
+            pairs = list(zip(variables, chosen, strict=True))
+            words = [
+                LABELS.get(pair, f"{pair[1]} − {option[0]}")
+                for pair, option in zip(pairs, options, strict=True)
+            ]
+            terms[":".join(f"{name}{level}" for name, level in pairs)] = ", ".join(words)
+    return terms
+
+
+def _levels(table: pl.DataFrame, name: str) -> list[str]:
+    """Levels as R has them: an Enum's categories, or the sorted values."""
+    column = table[name]
+    if isinstance(column.dtype, pl.Enum):
+        present = set(column.cast(pl.String))
+        return [level for level in column.dtype.categories if level in present]
+    return column.unique().sort().to_list()
+
+
+def _with_q(contrasts: pl.DataFrame) -> pl.DataFrame:
+    q = np.full(contrasts.height, np.nan)
+    for specification in (PLANNED, PUBLISHED):
+        rows = (contrasts["specification"] == specification).to_numpy()
+        p = contrasts["pvalue"].fill_null(np.nan).to_numpy()[rows]
+        q[rows] = benjamini_hochberg(p)
+    return contrasts.with_columns(pl.Series("qvalue", q).fill_nan(None))

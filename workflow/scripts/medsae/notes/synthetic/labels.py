@@ -1,0 +1,75 @@
+"""The gold entity labels, and the label a term's span carries in each sense."""
+
+LABELS: dict[str, str] = {
+    "ADM": "administrative healthcare event",
+    "FL": "bodily fluid or secretion",
+    "CV": "cardiovascular disorder",
+    "RESP": "respiratory or pulmonary disorder",
+    "NEU": "neurological or mental disorder",
+    "REN": "renal or kidney disorder",
+    "GI": "gastrointestinal disorder",
+    "MSK": "musculoskeletal or orthopedic disorder",
+    "ANAT": "anatomical structure",
+    "RAD": "radiological finding or shadow",
+    "DERM": "dermatological or skin lesion",
+    "MED": "medication or therapeutic agent",
+    "PROC": "medical procedure or intervention",
+    "LAB": "laboratory measurement",
+    "FIND": "clinical finding or symptom",
+    "ENDO": "endocrine disorder",
+}
+"""Short codes used in the sentence banks -> entity label."""
+
+SENSE_LABEL: dict[tuple[str, str], str] = {
+    ("regurgitation", "cardiac"): "CV",
+    ("regurgitation", "GI"): "GI",
+    ("shock", "cardiovascular"): "CV",
+    ("shock", "neurological"): "NEU",
+    ("pressure", "cardiovascular"): "CV",
+    ("pressure", "neurological"): "NEU",
+    ("block", "cardiac"): "CV",
+    ("block", "neurological"): "PROC",
+    ("episode", "cardiac"): "CV",
+    ("episode", "neurological"): "NEU",
+    ("mass", "radiological"): "RAD",
+    ("mass", "anatomical"): "ANAT",
+    ("discharge", "administrative"): "ADM",
+    ("discharge", "clinical"): "FL",
+    ("arrest", "cardiac"): "CV",
+    ("arrest", "respiratory"): "RESP",
+    ("attack", "cardiac"): "CV",
+    ("attack", "respiratory"): "RESP",
+    ("syndrome", "cardiac"): "CV",
+    ("syndrome", "respiratory"): "RESP",
+    ("lesion", "dermatological"): "DERM",
+    ("lesion", "neurological"): "NEU",
+    ("effusion", "respiratory"): "RESP",
+    ("effusion", "orthopedic"): "MSK",
+    ("infiltrate", "respiratory"): "RESP",
+    ("infiltrate", "pathological"): "FIND",
+    ("failure", "cardiac"): "CV",
+    ("failure", "renal"): "REN",
+    ("insufficiency", "renal"): "REN",
+    ("insufficiency", "endocrine"): "ENDO",
+}
+"""(term, sense) -> code that ``@`` stands for in the bank of that term."""
+
+TERM_FORMS: dict[str, tuple[str, ...]] = {
+    "regurgitation": ("regurgitation", "regurgitations"),
+    "shock": ("shock", "shocks"),
+    "pressure": ("pressure", "pressures"),
+    "block": ("block", "blocks"),
+    "episode": ("episode", "episodes"),
+    "mass": ("mass", "masses"),
+    "discharge": ("discharge", "discharges", "discharged", "discharging"),
+    "arrest": ("arrest", "arrests", "arrested"),
+    "attack": ("attack", "attacks"),
+    "syndrome": ("syndrome", "syndromes"),
+    "lesion": ("lesion", "lesions"),
+    "effusion": ("effusion", "effusions"),
+    "infiltrate": ("infiltrate", "infiltrates"),
+    "failure": ("failure", "failures"),
+    "insufficiency": ("insufficiency", "insufficiencies"),
+}
+
+TERM_OF_FORM: dict[str, str] = {form: term for term, forms in TERM_FORMS.items() for form in forms}

@@ -1,0 +1,118 @@
+"""The headline numbers of one SAE, machine-readable: ``metrics/summary.json``.
+
+Every estimate is an object {"value", "low", "high"} with its 95% interval; null where it
+could not be estimated.
+"""
+
+from typing import Any
+
+import polars as pl
+
+from medsae.report.means import mean_over_terms
+from medsae.report.tables import ALPHA, at_headline_k, number, significant
+
+Estimate = dict[str, float | None]
+
+
+def estimate(row: dict[str, Any], name: str) -> Estimate | None:
+    """``name`` and its interval in ``row`` as an estimate; None where it is null."""
+    if row.get(name) is None:
+        return None
+    return {"value": row[name], "low": row.get(f"{name}_low"), "high": row.get(f"{name}_high")}
+
+
+def _mean(values: pl.Series) -> Estimate | None:
+    return estimate(mean_over_terms("mean", values), "mean")
+
+
+def summarise_overlap(jaccard: pl.DataFrame) -> dict[str, Any]:
+    """Terms separated, and the mean Δ of ambiguous terms and of terms with one meaning."""
+    at_k, k = at_headline_k(jaccard)
+    kinds = {
+        kind: at_k.filter(pl.col("kind") == kind) for kind in ("polysemous", "control", "floor")
+    }
+    terms = kinds["polysemous"]
+    estimated = terms.filter(pl.col("delta").is_not_null())
+    separated = terms.filter(significant("delta"))["lemma"].sort().to_list()
+    floor = kinds["floor"].to_dicts()
+    return {
+        "k": k,
+        "n_terms": terms.height,
+        "n_terms_estimated": estimated.height,
+        "n_terms_separated": len(separated),
+        "terms_separated": separated,
+        "terms_not_shown": sorted(set(estimated["lemma"]) - set(separated)),
+        "terms_without_enough_data": sorted(set(terms["lemma"]) - set(estimated["lemma"])),
+        "delta": _mean(terms["delta"]),
+        "n_controls": int(kinds["control"]["delta"].is_not_null().sum()),
+        "control_delta": _mean(kinds["control"]["delta"]),
+        "overlap_of_different_terms": estimate(floor[0], "cross") if floor else None,
+    }
+
+
+def summarise_linked(linked: pl.DataFrame) -> dict[str, int]:
+    """Latents discovered on one half of the patients and confirmed on the other."""
+    confirmed = linked.filter(pl.col("confirmed").fill_null(False))
+    return {
+        "n_discovered": int(number(linked["discovered"].sum())),
+        "n_confirmed": confirmed.height,
+        "n_senses_with_confirmed": confirmed.select("lemma", "sense").n_unique(),
+    }
+
+
+def summarise_probes(probes: pl.DataFrame) -> dict[str, Any]:
+    """Mean AUROC over senses and how many are above their shuffled-label null."""
+    tested = probes.filter(pl.col("auroc").is_not_null())
+    return {
+        "n_senses": tested.height,
+        "n_senses_above_chance": tested.filter(pl.col("qvalue") < ALPHA).height,
+        "auroc": _mean(tested["auroc"]),
+    }
+
+
+def summarise_ablation(summary: pl.DataFrame) -> dict[str, Any]:
+    """Senses whose loss rises more than under the controls, and the mean rises over senses."""
+    tested = summary.filter(pl.col("contrast").is_not_null())
+    return {
+        "n_senses": tested.height,
+        "n_senses_above_random_latent": tested.filter(
+            significant("contrast", "qvalue_contrast")
+        ).height,
+        "n_senses_above_other_sense": tested.filter(significant("did")).height,
+        "linked_minus_random_nats": _mean(tested["contrast"]),
+        "difference_in_differences_nats": _mean(tested["did"]),
+    }
+
+
+def summarise_faithfulness(faithfulness: pl.DataFrame) -> dict[str, Any]:
+    """Loss recovered, FVU in raw units, and the losses behind them."""
+    (row,) = faithfulness.to_dicts()
+    names = ("loss_recovered", "fvu", "ce_clean", "ce_reconstructed", "ce_mean_ablated")
+    return {name: estimate(row, name) for name in names} | {
+        "n_tokens": row["n_tokens"],
+        "check": row["check"],
+    }
+
+
+def dead_fraction(calibration: pl.DataFrame) -> float:
+    """Share of latents that never fired on the training notes."""
+    return number((calibration["firing_count"] == 0).mean())
+
+
+def summarise_retrieval(sweep: pl.DataFrame, baselines: pl.DataFrame) -> dict[str, Any]:
+    """Gain in P@1 at the settings chosen on development patients, and P@1 of every method."""
+    chosen = sweep.filter(pl.col("chosen")).to_dicts()
+    if not chosen:
+        return {"n_queries": 0, "delta_p_at_1": None, "p_at_1": {}}
+    (row,) = chosen
+    gain = {"value": row["delta_P@1_mean"]}
+    methods = baselines.filter(pl.col("word") == "all").iter_rows(named=True)
+    return {
+        "n_queries": row["n"],
+        "n_patients": row["n_patients"],
+        "k": row["k"],
+        "n_anchor": row["n_anchor"],
+        "delta_p_at_1": gain | {"low": row["delta_P@1_low"], "high": row["delta_P@1_high"]},
+        "p_adjusted": row["p_adjusted"],
+        "p_at_1": {method["method"]: estimate(method, "p_at_1") for method in methods},
+    }

@@ -1,0 +1,104 @@
+"""Where senses separate: the same comparison across models, layers and SAEs."""
+
+import polars as pl
+from matplotlib.figure import Figure
+
+from medsae.report.marks import annotate, intervals, key, limits, reference, row_labels, stripes
+from medsae.report.style import CONTROL, WITHIN, headline, page, sentence_figure
+from medsae.report.means import mean_over_terms
+from medsae.report.tables import at_headline_k, significant
+
+SOURCE = ("model", "layer", "sae")
+SCHEMA = {
+    "model": pl.String,
+    "layer": pl.Int64,
+    "sae": pl.String,
+    "k": pl.Int64,
+    "n_terms": pl.Int64,
+    "n_controls": pl.Int64,
+    "n_separated": pl.Int64,
+    "delta": pl.Float64,
+    "delta_low": pl.Float64,
+    "delta_high": pl.Float64,
+    "control_delta": pl.Float64,
+    "control_delta_low": pl.Float64,
+    "control_delta_high": pl.Float64,
+}
+
+
+def compare_places(jaccard: pl.DataFrame) -> pl.DataFrame:
+    """One row per model, layer and SAE, from the rows of every ``jaccard_at_k.csv``.
+
+    Columns: model, layer, sae, k (latents compared), n_terms, n_controls, n_separated, delta
+    (mean over terms, with a 95% Student interval over terms), and control_delta (the same
+    over terms with one meaning).
+    """
+    rows = []
+    for place, rows_of_place in jaccard.group_by(SOURCE, maintain_order=True):
+        part, k = at_headline_k(rows_of_place)
+        part = part.filter(pl.col("delta").is_not_null())
+        terms = part.filter(pl.col("kind") == "polysemous")
+        controls = part.filter(pl.col("kind") == "control")
+        rows.append(
+            dict(zip(SOURCE, place, strict=True))
+            | {"k": k}
+            | {"n_terms": terms.height, "n_controls": controls.height}
+            | {"n_separated": terms.filter(significant("delta")).height}
+            | mean_over_terms("delta", terms["delta"])
+            | mean_over_terms("control_delta", controls["delta"])
+        )
+    return pl.DataFrame(rows, schema=SCHEMA).sort(SOURCE)
+
+
+def draw_layers(jaccard: pl.DataFrame, places: pl.DataFrame, random_models: set[str]) -> Figure:
+    """One row per model, layer and SAE: Δ of every term, its mean, and that of the controls.
+
+    ``places`` is ``compare_places(jaccard)``; ``random_models`` have random weights.
+    """
+    title = "Where in the model senses separate"
+    if places.is_empty():
+        return sentence_figure(title, "No term could be estimated.")
+    places = places.sort(pl.col("model").is_in(list(random_models)), *SOURCE)
+    rows = [row + 0.4 * block for row, block in enumerate(places["model"].rle_id())]
+    figure, (axis,) = page((rows[-1] + 1) * 0.42, left_in=3.3, right_in=1.1)
+    headline(
+        figure,
+        title,
+        "Δ overlap of the strongest latents, same sense minus other sense. Bars: 95% "
+        "intervals of the mean over terms.",
+    )
+    terms = jaccard.filter(pl.col("kind") == "polysemous")
+    for row, place in zip(rows, places.iter_rows(named=True), strict=True):
+        here = terms.filter(
+            pl.all_horizontal(pl.col(name) == place[name] for name in (*SOURCE, "k"))
+        )
+        values = here["delta"].drop_nulls()
+        axis.plot(values, [row - 0.16] * len(values), "|", color=WITHIN, alpha=0.55, ms=7, mew=1.2)
+        annotate(axis, 1.02, row, f"{place['n_separated']} of {place['n_terms']}")
+    for shift, name, color in ((0.05, "delta", WITHIN), (0.24, "control_delta", CONTROL)):
+        shifted = [row + shift for row in rows]
+        columns = (places[name], places[f"{name}_low"], places[f"{name}_high"])
+        intervals(axis, shifted, *(c.cast(pl.Float64) for c in columns), color=color)
+    axis.text(1.02, 1.02, "terms separated", transform=axis.transAxes, fontsize=7.5, va="bottom")
+    key(
+        axis,
+        [
+            ("|", WITHIN, "one ambiguous term"),
+            ("o", WITHIN, "their mean"),
+            ("o", CONTROL, "mean of terms with one meaning"),
+        ],
+    )
+    labels = [
+        model + (" (random weights)" if model in random_models else "") for model in places["model"]
+    ]
+    details = [f"layer {layer}, {sae}" for layer, sae in places.select("layer", "sae").iter_rows()]
+    firsts = [
+        label if index == 0 or label != labels[index - 1] else ""
+        for index, label in enumerate(labels)
+    ]
+    row_labels(axis, rows, firsts, details)
+    stripes(axis, rows)
+    reference(axis, 0.0)
+    limits(axis, rows[-1] + 1)
+    axis.set_xlabel("Δ overlap")
+    return figure

@@ -1,0 +1,70 @@
+"""Contrasts of the mixed-effects models, or why a model could not be estimated."""
+
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from medsae.report.marks import annotate, intervals, limits, q_text, reference, row_labels, stripes
+from medsae.report.style import CONTROL, MUTED, WITHIN, column, headline, sentence_figure
+from medsae.report.tables import ALPHA
+
+PLANNED = "planned"
+SCALES = {
+    ("jaccard", PLANNED): "overlap of all latents (Jaccard)",
+    ("jaccard_at_10", PLANNED): "overlap of the 10 strongest latents (Jaccard)",
+    ("entropy", PLANNED): "normalised entropy, rarefied",
+    ("delta_ce", PLANNED): "asinh ΔCE",
+    ("jaccard", "published"): "published formula: overlap of all latents (logit)",
+    ("entropy", "published"): "published formula: normalised entropy (logit)",
+    ("delta_ce", "published"): "published formula: positive ΔCE (log)",
+}
+KEY = ("response", "specification")
+
+
+def draw_mixed_effects(contrasts: pl.DataFrame, fits: pl.DataFrame) -> Figure:
+    """A panel per fit with its contrasts, from ``fdr_correction.csv``.
+
+    ``fits`` is ``fits.csv``: a fit that is not usable keeps a panel that says why.
+    """
+    title = "Mixed-effects models"
+    if fits.is_empty():
+        return sentence_figure(title, "No model was fitted.")
+    parts = [
+        contrasts.filter(pl.all_horizontal(pl.col(name) == fit[name] for name in KEY))
+        for fit in fits.iter_rows(named=True)
+    ]
+    bodies = [max(1, part.height) * 0.26 for part in parts]
+    figure, axes = column(bodies, left_in=4.1, right_in=0.7, top_in=1.15, gap_in=0.7)
+    planned = contrasts.filter(pl.col("specification") == PLANNED)
+    n_found = (planned["qvalue"] < ALPHA).fill_null(False).sum()
+    headline(
+        figure,
+        f"{title}: {n_found} of {planned.height} planned contrasts differ from zero",
+        "Estimates with 95% intervals, each on the scale of its response. Filled: q < 0.05. Grey: "
+        "formulas as published.",
+    )
+    for axis, part, fit in zip(axes, parts, fits.iter_rows(named=True), strict=True):
+        _draw_fit(axis, part, fit)
+    return figure
+
+
+def _draw_fit(axis: Axes, part: pl.DataFrame, fit: dict) -> None:
+    key = (fit["response"], fit["specification"])
+    remark = "" if fit["status"] in ("ok", "not estimable") else f", {fit['status']}"
+    axis.set_title(f"{SCALES.get(key, ', '.join(key))} (n = {fit['n']:,}{remark})", fontsize=8.5)
+    rows = list(range(max(1, part.height)))
+    limits(axis, len(rows))
+    if part["estimate"].is_null().all():
+        axis.set_axis_off()
+        text = f"not estimable: {fit['reason'] or fit['status']}"
+        axis.text(0, 0.5, text, transform=axis.transAxes, color=MUTED, va="center")
+        return
+    filled = (part["qvalue"] < ALPHA).fill_null(False)
+    values = part.select("estimate", "conf_low", "conf_high").cast(pl.Float64).to_numpy().T
+    color = WITHIN if fit["specification"] == PLANNED else CONTROL
+    intervals(axis, rows, *values, color=color, filled=filled)
+    row_labels(axis, rows, part["contrast"].to_list())
+    stripes(axis, rows)
+    reference(axis, 0.0)
+    for row, q in zip(rows, part["qvalue"], strict=True):
+        annotate(axis, 1.02, row, q_text(q))

@@ -1,0 +1,76 @@
+"""Finding other occurrences of the same sense: re-ranking against its baselines."""
+
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from medsae.report.marks import annotate, intervals, limits, row_labels, stripes
+from medsae.report.style import CONTROL, WITHIN, headline, page, sentence_figure
+from medsae.report.tables import ALPHA, interval_columns
+
+CHOSEN = "#E3EDF4"  # shade behind the k chosen on development patients
+METHODS = {
+    "rerank": "re-ranked without the largest latents",
+    "full": "all latents (stage 1)",
+    "without_anchors": "without the largest latents",
+    "without_random": "without random latents",
+    "raw_residual": "hidden state",
+    "raw_residual_centred": "hidden state, centred",
+    "tfidf_context": "words around (TF-IDF)",
+    "tfidf_left_context": "words before (TF-IDF)",
+    "majority_sense": "majority sense",
+    "random": "random order",
+}
+
+
+def draw_retrieval(sweep: pl.DataFrame, baselines: pl.DataFrame, where: str) -> Figure:
+    """P@1 of every method at the left, the gain from re-ranking over the k sweep at the right.
+
+    ``sweep`` is ``exp_a_k_sweep_summary.csv``, ``baselines`` is ``baselines.csv``.
+    """
+    title = "Retrieving occurrences of the same sense"
+    if baselines.is_empty() or sweep.is_empty():
+        return sentence_figure(title, f"{where}: too few occurrences of any term.")
+    overall = baselines.filter(pl.col("word") == "all")
+    methods = overall.sort("p_at_1", descending=True, nulls_last=True)
+    figure, (bars, gain) = page(
+        2.7, ratios=(1, 1), left_in=2.9, right_in=0.3, gap_in=0.95, share_y=False
+    )
+    gains = sweep.filter(pl.col("chosen")).row(0, named=True)
+    headline(
+        figure,
+        f"Retrieving the same sense: re-ranking changes P@1 by {gains['delta_P@1_mean']:+.3f} "
+        f"[{gains['delta_P@1_low']:+.3f}, {gains['delta_P@1_high']:+.3f}]",
+        f"{where}. {gains['n']:,} occurrences in test patients look for their sense among the same "
+        "term in other patients.",
+    )
+    rows = list(range(methods.height))
+    ours = methods["method"] == "rerank"
+    values = interval_columns(methods, "p_at_1")
+    for chosen, color in ((ours.to_numpy(), WITHIN), (~ours.to_numpy(), CONTROL)):
+        picked = [row for row, keep in zip(rows, chosen, strict=True) if keep]
+        intervals(bars, picked, *values[:, chosen], color=color)
+    row_labels(bars, rows, [METHODS.get(method, method) for method in methods["method"]])
+    stripes(bars, rows)
+    for row, value in zip(rows, methods["p_at_1"], strict=True):
+        annotate(bars, 1.02, row, "" if value is None else f"{value:.3f}")
+    limits(bars, len(rows))
+    bars.set_xlabel("P@1: first hit has the same sense")
+    _draw_sweep(gain, sweep.sort("k"))
+    return figure
+
+
+def _draw_sweep(gain: Axes, shown: pl.DataFrame) -> None:
+    positions = list(range(shown.height))
+    low, high = shown["delta_P@1_low"], shown["delta_P@1_high"]
+    clear = (shown["p_adjusted"] < ALPHA).fill_null(False).to_numpy()
+    chosen_at = shown["chosen"].to_list().index(True)
+    gain.axvspan(chosen_at - 0.4, chosen_at + 0.4, color=CHOSEN, zorder=0)
+    gain.vlines(positions, low, high, color=WITHIN, lw=1.4)
+    for chosen, face in ((clear, WITHIN), (~clear, "white")):
+        at = [position for position, keep in zip(positions, chosen, strict=True) if keep]
+        gain.plot(at, shown["delta_P@1_mean"].filter(pl.Series(chosen)), "o", mfc=face, mec=WITHIN)
+    gain.axhline(0, color=CONTROL, lw=0.9, ls=(0, (4, 3)))
+    gain.set_xticks(positions, [str(k) for k in shown["k"]])
+    gain.set_xlabel("k: first hits that are re-ranked")
+    gain.set_title("gain in P@1 from re-ranking")

@@ -1,0 +1,147 @@
+"""The answers in words: ``summary.md``, its page in the report, and the front page's headline."""
+
+import polars as pl
+
+from medsae.report.corpus import patients_sentence
+from medsae.report.document import Block, Bullets, Heading, Paragraph, Table
+from medsae.report.findings import Run, Summary, definition, headline, limits, where
+from medsae.report.means import mean_over_terms
+from medsae.report.mixed_effects import PLANNED, SCALES
+from medsae.report.ner import ALL
+from medsae.report.phrases import estimated, of_row, q_is, share
+from medsae.report.terms import term_blocks
+
+MATCHINGS = {"exact": "label and both ends right", "overlap": "label right, some overlap"}
+
+
+def front_page(run: Run) -> list[Block]:
+    """The headline, for the front page of the Snakemake report."""
+    return [Paragraph(definition(run)), Bullets(headline(run))]
+
+
+def write_summary(run: Run) -> list[Block]:
+    """The whole summary as a document."""
+    notes = patients_sentence(run.notes)
+    blocks: list[Block] = [
+        Heading(1, f"Senses of medical terms: {run.corpus}"),
+        Paragraph(
+            f"{notes}. Written from the tables of this run; every estimate carries its 95% "
+            "interval in brackets."
+        ),
+        Heading(2, "In short"),
+        Paragraph(definition(run)),
+        Bullets(headline(run)),
+    ]
+    for summary in run.trained:
+        blocks.append(Heading(2, f"Does {where(summary)} separate the senses of each term?"))
+        counterpart = run.counterpart(summary)
+        random = None if counterpart is None else run.rows_of(counterpart)
+        blocks += term_blocks(run.rows_of(summary), random)
+    blocks += [Heading(2, "What the latents carry"), *_latents(run)]
+    blocks += [Heading(2, "All terms, notes and models together"), *_mixed_effects(run)]
+    blocks += [Heading(2, "How good the inputs are"), *_inputs(run)]
+    blocks += [Heading(2, "What cannot be concluded"), Bullets(limits(run))]
+    return blocks
+
+
+def _latents(run: Run) -> list[Block]:
+    return [block for summary in (*run.trained, *run.random) for block in _latents_of(run, summary)]
+
+
+def _latents_of(run: Run, summary: Summary) -> list[Block]:
+    linked, probes = summary["sense_linked"], summary["probes"]
+    ablation, retrieval = summary["ablation"], summary["retrieval"]
+    remark = " (random weights)" if summary["model"] in run.random_models else ""
+    points = [
+        f"Sense-linked latents: {linked['n_confirmed']} of {linked['n_discovered']} discovered "
+        f"ones are confirmed on other patients, in {linked['n_senses_with_confirmed']} senses.",
+        f"Probes: mean AUROC over senses {estimated(probes['auroc'])}; "
+        f"{probes['n_senses_above_chance']} of {probes['n_senses']} senses above shuffled senses.",
+    ]
+    if retrieval["delta_p_at_1"] is None:
+        points.append("Retrieval: not enough data.")
+    else:
+        points.append(
+            f"Retrieval: re-ranking the first {retrieval['k']} hits without the "
+            f"{retrieval['n_anchor']} largest latents changes P@1 by "
+            f"{estimated(retrieval['delta_p_at_1'], signed=True)} "
+            f"({q_is(retrieval['p_adjusted']).replace('q', 'p')} after Holm, "
+            f"{retrieval['n_queries']} queries). {_methods(retrieval['p_at_1'])}"
+        )
+    if ablation["n_senses"]:
+        points.append(
+            "Removal of sense-linked latents raises the loss of the following tokens by "
+            f"{estimated(ablation['linked_minus_random_nats'], signed=True, digits=3)} nats more "
+            "than removal of matched random latents (mean over senses; "
+            f"{ablation['n_senses_above_random_latent']} of {ablation['n_senses']} senses at "
+            "q < 0.05). Own sense against other senses, the difference in differences is "
+            f"{estimated(ablation['difference_in_differences_nats'], signed=True, digits=3)} "
+            f"({ablation['n_senses_above_other_sense']} senses at q < 0.05)."
+        )
+    else:
+        points.append("Removal of sense-linked latents: not enough data.")
+    faithfulness = summary["faithfulness"]
+    points.append(
+        f"Faithfulness: {share(faithfulness['loss_recovered'])} of the loss recovered; "
+        f"{share(faithfulness['fvu'])} of the variance unexplained on held-out patients; "
+        f"{summary['dead_fraction']:.1%} of the latents never fire."
+    )
+    return [Heading(3, where(summary) + remark), Bullets(tuple(points))]
+
+
+def _methods(p_at_1: dict) -> str:
+    named = {
+        "rerank": "re-ranked",
+        "full": "all latents",
+        "raw_residual_centred": "hidden state",
+        "tfidf_context": "words around",
+        "majority_sense": "majority sense",
+        "random": "random order",
+    }
+    parts = [
+        f"{text} {estimated(p_at_1[method])}" for method, text in named.items() if method in p_at_1
+    ]
+    return f"P@1: {'; '.join(parts)}." if parts else ""
+
+
+def _mixed_effects(run: Run) -> list[Block]:
+    rows = [
+        (
+            SCALES.get((row["response"], row["specification"]), row["response"]),
+            row["contrast"],
+            estimated({"value": row["estimate"], "low": row["conf_low"], "high": row["conf_high"]}),
+            "" if row["qvalue"] is None else q_is(row["qvalue"]),
+            row["status"],
+        )
+        for row in run.contrasts.filter(pl.col("specification") == PLANNED).iter_rows(named=True)
+    ]
+    if not rows:
+        return [Paragraph("No planned contrast could be estimated; the reasons are given below.")]
+    return [Table(("response", "planned contrast", "estimate", "q", "fit"), tuple(rows), n_text=2)]
+
+
+def _inputs(run: Run) -> list[Block]:
+    points = [f"Notes: {patients_sentence(run.notes)}; {run.notes['n_dropped_empty']} dropped."]
+    agreement = run.agreement
+    kappa = of_row(mean_over_terms("kappa", agreement["kappa"]), "kappa")
+    points.append(
+        "Senses: agreement of entity labels and cues is κ = "
+        f"{estimated(kappa)} on average over terms; a sense was assigned to "
+        f"{agreement['n_resolved'].sum():,} of {agreement['n_occurrences'].sum():,} occurrences."
+    )
+    if agreement["accuracy"].is_not_null().any():
+        accuracy = of_row(mean_over_terms("accuracy", agreement["accuracy"]), "accuracy")
+        points.append(
+            f"Against gold senses, {share(accuracy)} of the assigned senses are right, on average "
+            "over terms."
+        )
+    if run.ner is not None:
+        points += [
+            f"Entities ({run.ner_name}), against {row['n_gold']:,} gold spans ({text}): F1 "
+            f"{estimated(of_row(row, 'f1'))}."
+            for matching, text in MATCHINGS.items()
+            for row in run.ner.filter(
+                (pl.col("label") == ALL) & (pl.col("matching") == matching)
+            ).iter_rows(named=True)
+        ]
+    return [Bullets(tuple(points))]

@@ -1,0 +1,64 @@
+"""BatchTopK (Bussmann et al. 2024): the n·k largest positive pre-activations of a batch.
+
+Tokens share a budget of k latents on average. At inference a token must not depend on the
+others, so the gate is z = u · 1[u > θ], with θ a running mean of the smallest activation
+that training batches kept.
+
+Loss: mean (x − x̂)² / Var(x); the trainer adds AuxK.
+"""
+
+import torch
+from torch import Tensor
+
+from medsae.sae.architectures.registry import register
+from medsae.sae.config import SAEConfig
+from medsae.sae.model import Objective, SparseAutoencoder
+from medsae.sae.selection import above_threshold, top_k_per_batch
+from medsae.sae.sparse import Code
+
+THRESHOLD_DECAY = 0.99
+UNSET = -1.0
+
+
+@register("batch_topk")
+class BatchTopK(SparseAutoencoder):
+    threshold: Tensor
+
+    def __init__(self, config: SAEConfig, d_model: int) -> None:
+        super().__init__(config, d_model)
+        self.register_buffer("threshold", torch.tensor(UNSET))
+        self._smallest: float | None = None  # of the last batch; only a guess for the next
+
+    @torch.no_grad()
+    def gate(self, centred: Tensor) -> Code:
+        if float(self.threshold) == UNSET:
+            pattern, known = top_k_per_batch(centred, self.W_enc, self.b_enc, self.config.k)[0]
+        else:
+            pattern, known = above_threshold(centred, self.W_enc, self.b_enc, self.threshold)
+        return Code(pattern, self.pre_activations_at(centred, pattern, known))
+
+    def objective(self, x: Tensor) -> Objective:
+        code = self.training_code(x)
+        reconstruction = self.decode(code.values, code.pattern)
+        return Objective(reconstruction, code, {"mse": self.scaled_error(x, reconstruction)})
+
+    def training_code(self, x: Tensor) -> Code:
+        """The batch's codes, differentiable; remembers the smallest kept activation."""
+        centred = x - self.b_pre.detach()
+        (pattern, known), self._smallest = top_k_per_batch(
+            centred, self.W_enc, self.b_enc, self.k, self.compute, self._smallest
+        )
+        return Code(pattern, self.pre_activations_at(centred, pattern, known).relu())
+
+    @torch.no_grad()
+    def after_step(self, code: Code) -> None:
+        if self._smallest is not None:
+            update_threshold(self.threshold, self._smallest)
+
+
+def update_threshold(threshold: Tensor, smallest: float) -> None:
+    """Running mean of the smallest kept activation, in place; the first one starts it."""
+    if float(threshold) == UNSET:
+        threshold.fill_(smallest)
+    else:
+        threshold.lerp_(torch.full_like(threshold, smallest), 1 - THRESHOLD_DECAY)

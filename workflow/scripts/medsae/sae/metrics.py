@@ -1,0 +1,74 @@
+"""How good a reconstruction is, summed over batches in float64.
+
+FVU   = Σ‖x − x̂‖² / Σ‖x − x̄‖²   fraction of variance unexplained (NMSE about the mean)
+NMSE  = Σ‖x − x̂‖² / Σ‖x‖²        as the original MedSAE reports it
+L0    = active latents per token
+
+Numerators and denominators are summed apart and divided once; x̄ is the mean over all rows
+seen. Both are of the normalised activations that the SAE works on.
+"""
+
+import resource
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from medsae.sae.sparse import Code
+
+FIRING = 1e-3  # a latent fires when its value is above this (Gao et al. 2024)
+
+
+@dataclass(frozen=True)
+class Quality:
+    fvu: float
+    nmse: float
+    l0: float
+
+
+class QualityMeter:
+    """Running sums over batches; ``shift`` [d] is any point near the data, for precision."""
+
+    def __init__(self, shift: Tensor) -> None:
+        self.shift = shift.detach().clone()
+        self.reset()
+
+    def reset(self) -> None:
+        zero = torch.zeros((), dtype=torch.float64, device=self.shift.device)
+        self._error, self._square, self.shifted = zero.clone(), zero.clone(), zero.clone()
+        self._sum = torch.zeros_like(self.shift, dtype=torch.float64)
+        self._active = zero.clone()
+        self._n = 0
+
+    @torch.no_grad()
+    def add(self, x: Tensor, reconstruction: Tensor, code: Code) -> None:
+        shifted = x - self.shift
+        self._error += torch.linalg.vector_norm(x - reconstruction).double().square()
+        self._square += torch.linalg.vector_norm(x).double().square()
+        self.shifted += torch.linalg.vector_norm(shifted).double().square()
+        self._sum += shifted.sum(0)
+        self._active += (code.values > 0).sum()
+        self._n += x.shape[0]
+
+    def state(self) -> Tensor:
+        """All sums as one float64 vector, so that processes can add theirs."""
+        scalars = [self._error, self._square, self.shifted, self._active]
+        count = self._error.new_tensor([float(self._n)])
+        return torch.cat([torch.stack(scalars), count, self._sum])
+
+    @staticmethod
+    def quality(state: Tensor) -> Quality:
+        error, square, shifted, active, n = state[:5].tolist()
+        variance = shifted - float(state[5:].square().sum()) / max(n, 1)
+        return Quality(
+            fvu=error / variance if variance > 0 else float("nan"),
+            nmse=error / square if square > 0 else float("nan"),
+            l0=active / max(n, 1),
+        )
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """Most memory held so far: of the CUDA device, else of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

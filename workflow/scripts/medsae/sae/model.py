@@ -1,0 +1,200 @@
+"""The sparse autoencoder that every architecture refines.
+
+    u = (x − b_pre) W_encᵀ + b_enc        pre-activations
+    z = gate(u)                           codes; the gate is the architecture
+    x̂ = z W_dec + b_pre
+
+W_enc and W_dec are both [n_latents, d]: row j is how latent j reads and what it writes.
+x is the normalised activation; the public methods take raw activations and give raw units.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from medsae.io import UserError
+from medsae.sae.config import SAEConfig
+from medsae.sae.normalization import Statistics, normalize
+from medsae.sae.sparse import Code, Pattern, decode, pointers_of, pre_activations
+
+INFERENCE_ROWS = 4096
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """An architecture without parameters of its own."""
+
+
+@dataclass
+class Objective:
+    """What one training step minimises: the sum of ``terms``."""
+
+    reconstruction: Tensor  # [n, d], normalised
+    code: Code
+    terms: dict[str, Tensor] = field(default_factory=dict)
+    fired: Tensor | None = None  # latents that fired, where ``code`` does not tell all
+
+
+class SparseAutoencoder(nn.Module, ABC):
+    """Base of the architectures; ``load_sae`` and ``build_sae`` make one."""
+
+    name: ClassVar[str]
+    Options: ClassVar[type] = NoOptions
+    unit_norm_decoder: bool = True
+    uses_auxk: ClassVar[bool] = True
+
+    input_mean: Tensor
+    input_scale: Tensor
+    loss_scale: Tensor
+    feature_scale: Tensor | None = None  # of a calibrated SAE, [n_latents]
+    feature_hits: Tensor | None = None
+
+    def __init__(self, config: SAEConfig, d_model: int) -> None:
+        super().__init__()
+        self.config, self.d_model = config, d_model
+        self.options = self.parse_options(config)
+        n = config.n_latents
+        self.W_enc = nn.Parameter(torch.zeros(n, d_model))
+        self.b_enc = nn.Parameter(torch.zeros(n))
+        self.W_dec = nn.Parameter(torch.zeros(n, d_model))
+        self.b_pre = nn.Parameter(torch.zeros(d_model))
+        self.register_buffer("input_mean", torch.zeros(d_model))
+        self.register_buffer("input_scale", torch.ones(()))
+        self.register_buffer("loss_scale", torch.ones(()))  # 1 / Var(x)
+        self.k = config.k  # annealed in training
+        self.compute: torch.dtype | None = None  # of the selection, where rougher than the weights
+
+    @classmethod
+    def parse_options(cls, config: SAEConfig) -> Any:
+        try:
+            values = {
+                key: tuple(value) if isinstance(value, list) else value
+                for key, value in config.options.items()
+            }
+            return cls.Options(**values)
+        except TypeError as error:
+            raise UserError(
+                f"SAEConfig: options of the architecture '{cls.name}' are wrong ({error})."
+            ) from None
+
+    @abstractmethod
+    def gate(self, centred: Tensor) -> Code:
+        """Codes of x − b_pre [n, d] at inference; no gradient."""
+
+    @abstractmethod
+    def objective(self, x: Tensor) -> Objective:
+        """Loss terms of a batch x [n, d], normalised; differentiable."""
+
+    def after_step(self, code: Code) -> None:
+        """Update running statistics from the codes of a training step."""
+
+    def pre_activations_at(
+        self, centred: Tensor, pattern: Pattern, known: Tensor | None
+    ) -> Tensor:
+        return pre_activations(centred, self.b_pre, self.W_enc, self.b_enc, pattern, known)
+
+    def decode(self, values: Tensor, pattern: Pattern) -> Tensor:
+        """x̂ [n, d], normalised; differentiable."""
+        return decode(values, pattern, self.W_dec) + self.b_pre
+
+    def squared_error(self, x: Tensor, reconstruction: Tensor) -> Tensor:
+        """Mean over tokens of ‖x − x̂‖²."""
+        return functional.mse_loss(reconstruction, x, reduction="sum") / x.shape[0]
+
+    def scaled_error(self, x: Tensor, reconstruction: Tensor) -> Tensor:
+        """mean (x − x̂)² / Var(x)."""
+        return functional.mse_loss(reconstruction, x) * self.loss_scale
+
+    @torch.no_grad()
+    def normalize(self, raw: Tensor) -> tuple[Tensor, Statistics]:
+        """Normalised activations [n, d] on the model's device, and how to undo it."""
+        raw = raw.to(self.W_enc.device)
+        return normalize(raw, self.config.normalization, self.input_mean, self.input_scale)
+
+    @torch.no_grad()
+    def sparse_code(self, raw: Tensor) -> Code:
+        """All active latents of raw activations [n, d]."""
+        return self.gate(self.normalize(raw)[0] - self.b_pre)
+
+    @torch.no_grad()
+    def encode(self, raw: Tensor, k: int | None = None) -> tuple[Tensor, Tensor]:
+        """The ``k`` largest active latents of raw activations [n, d].
+
+        Returns values float32 [n, k], descending, and indices int64 [n, k]; where fewer
+        fire, value 0 and index 0 fill up. ``k`` is ``config.k`` unless given. Architectures
+        without a fixed k may have more active latents than that: ``sparse_code`` has all.
+        """
+        k = self.config.k if k is None else k
+        device = self.W_enc.device
+        values = torch.zeros(raw.shape[0], k, device=device)
+        indices = torch.zeros(raw.shape[0], k, dtype=torch.int64, device=device)
+        for start in range(0, raw.shape[0], INFERENCE_ROWS):
+            rows = slice(start, start + INFERENCE_ROWS)
+            _fill_largest(self.sparse_code(raw[rows]), values[rows], indices[rows])
+        return values, indices
+
+    @torch.no_grad()
+    def decode_sparse(
+        self, values: Tensor, indices: Tensor, statistics: Statistics | None = None
+    ) -> Tensor:
+        """Reconstruction [n, d] in raw units from what ``encode`` returned.
+
+        ``statistics`` (from ``normalize`` of the same rows) is needed for per-token
+        normalisation only.
+        """
+        if statistics is None:
+            if self.config.normalization == "token":
+                raise ValueError("per-token normalisation cannot be undone without statistics")
+            _, statistics = self.normalize(torch.zeros(1, self.d_model))
+        n, k = values.shape
+        device = self.W_enc.device
+        counts = torch.full((n,), k, device=device)
+        columns = indices.flatten().to(device, torch.int32)
+        pattern = Pattern(pointers_of(counts), columns, self.config.n_latents)
+        return statistics.restore(self.decode(values.flatten().to(device), pattern))
+
+    @torch.no_grad()
+    def reconstruct(self, raw: Tensor) -> Tensor:
+        """Reconstruction of raw activations [n, d] in raw units, with all active latents."""
+        parts = []
+        for part in raw.split(INFERENCE_ROWS):
+            x, statistics = self.normalize(part)
+            code = self.gate(x - self.b_pre)
+            parts.append(statistics.restore(self.decode(code.values, code.pattern)))
+        return torch.cat(parts) if parts else torch.zeros(0, self.d_model)
+
+    @torch.no_grad()
+    def latent_contribution(self, raw: Tensor, latent_ids: Tensor) -> Tensor:
+        """Σ over ``latent_ids`` of z_j W_dec[j] in raw units [n, d].
+
+        Removing those latents subtracts exactly this from the reconstruction: the scale of
+        each token is included, the shift and b_pre are not.
+        """
+        wanted = torch.zeros(self.config.n_latents, dtype=torch.bool, device=self.W_enc.device)
+        wanted[latent_ids.to(self.W_enc.device)] = True
+        parts = []
+        for part in raw.split(INFERENCE_ROWS):
+            x, statistics = self.normalize(part)
+            code = self.gate(x - self.b_pre)
+            code = code.where(wanted[code.pattern.columns])
+            parts.append(decode(code.values, code.pattern, self.W_dec) * statistics.scale)
+        return torch.cat(parts) if parts else torch.zeros(0, self.d_model)
+
+
+def _fill_largest(code: Code, values: Tensor, indices: Tensor) -> None:
+    """Write the largest positive entries of each token into zeroed [n, k] matrices."""
+    positive = code.values > 0
+    tokens = code.pattern.tokens[positive].long()
+    columns, kept = code.pattern.columns[positive], code.values[positive]
+    order = torch.argsort(kept, descending=True, stable=True)
+    order = order[torch.argsort(tokens[order], stable=True)]
+    tokens, columns, kept = tokens[order], columns[order], kept[order]
+    first = torch.searchsorted(tokens, torch.arange(values.shape[0], device=tokens.device))
+    rank = torch.arange(tokens.numel(), device=tokens.device) - first[tokens]
+    within = rank < values.shape[1]
+    values[tokens[within], rank[within]] = kept[within]
+    indices[tokens[within], rank[within]] = columns[within].long()

@@ -1,0 +1,59 @@
+"""The one product that has to be dense, in blocks, at the best rate that stays exact.
+
+pre = (x − b_pre) W_encᵀ + b_enc is computed for a block of tokens at a time and consumed
+while it is in cache, so a full [n_tokens, n_latents] matrix never exists.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+CPU_BLOCK_BYTES = 10 << 20
+GPU_BLOCK_BYTES = 1 << 30
+FLOAT32_ERROR = 1e-5  # largest relative error of a product that still counts as float32
+
+
+def blocks_of_pre_activations(
+    centred: Tensor, weight: Tensor, bias: Tensor, dtype: torch.dtype
+) -> Iterator[tuple[int, Tensor]]:
+    """Yield (first token, pre-activations [block, n_latents] in ``dtype``).
+
+    Each block overwrites the one before.
+    """
+    n_tokens, n_latents = centred.shape[0], weight.shape[0]
+    limit = GPU_BLOCK_BYTES if centred.is_cuda else CPU_BLOCK_BYTES
+    size = max(1, min(n_tokens, max(128, limit // (n_latents * dtype.itemsize))))
+    block = torch.empty(size, n_latents, dtype=dtype, device=centred.device)
+    centred, weight, bias = centred.to(dtype), weight.to(dtype), bias.to(dtype)
+    for start in range(0, n_tokens, size):
+        part = centred[start : start + size]
+        yield start, torch.addmm(bias, part, weight.T, out=block[: part.shape[0]])
+
+
+@contextmanager
+def fast_float32_products() -> Iterator[None]:
+    """Inside, float32 products on CPU use oneDNN where that is exact to float32.
+
+    oneDNN is faster than MKL on many processors, but on some it quietly rounds to
+    bfloat16, so it is tried once before it is trusted. CUDA is left as it is.
+    """
+    backend = torch.backends.mkldnn.matmul
+    before = backend.fp32_precision
+    try:
+        backend.fp32_precision = "bf16"
+        if not _is_exact():
+            backend.fp32_precision = before
+        yield
+    finally:
+        backend.fp32_precision = before
+
+
+def _is_exact() -> bool:
+    generator = torch.Generator().manual_seed(0)
+    left = torch.randn(256, 512, generator=generator)
+    right = torch.randn(512, 256, generator=generator)
+    exact = left.double() @ right.double()
+    error = (left @ right - exact).abs().max() / exact.abs().max()
+    return bool(error < FLOAT32_ERROR)

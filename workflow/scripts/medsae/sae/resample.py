@@ -1,0 +1,43 @@
+"""Resampling of dead latents (Bricken et al. 2023).
+
+A dead latent starts again as the direction of an input that is badly reconstructed: inputs
+are drawn with probability ∝ ‖x − x̂‖⁴, the decoder row becomes the unit vector of x − b_pre,
+the encoder row that vector at a fifth of the living encoder rows' mean norm, the bias 0.
+Its optimiser moments start at 0.
+"""
+
+import torch
+from torch import Tensor
+
+from medsae.sae.model import SparseAutoencoder
+
+ENCODER_SHARE = 0.2
+
+
+@torch.no_grad()
+def resample(
+    model: SparseAutoencoder,
+    optimizer: torch.optim.Optimizer,
+    x: Tensor,
+    reconstruction: Tensor,
+    dead: Tensor,
+    seed: int,
+) -> None:
+    """Restart the latents numbered ``dead`` from the batch x [n, d] and its reconstruction."""
+    losses = (x - reconstruction).square().sum(1).square()
+    if not dead.numel() or not float(losses.sum()) > 0:
+        return
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.multinomial(losses.cpu(), dead.numel(), replacement=True, generator=generator)
+    directions = torch.nn.functional.normalize(x[drawn.to(x.device)] - model.b_pre, dim=1)
+    alive = torch.ones(model.config.n_latents, dtype=torch.bool, device=x.device)
+    alive[dead] = False
+    norms = torch.linalg.vector_norm(model.W_enc, dim=1)
+    norm = norms[alive].mean() if bool(alive.any()) else norms.mean()
+    model.W_dec[dead] = directions
+    model.W_enc[dead] = ENCODER_SHARE * norm * directions
+    model.b_enc[dead] = 0
+    for parameter in (model.W_dec, model.W_enc, model.b_enc):
+        for value in optimizer.state.get(parameter, {}).values():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                value[dead] = 0

@@ -1,0 +1,187 @@
+"""One SAE in training: its step, and everything that step needs as state."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from medsae.sae import parallel
+from medsae.sae.auxiliary import auxiliary_loss
+from medsae.sae.checkpoint import pack_optimizer, unpack_optimizer
+from medsae.sae.config import SAEConfig, TrainConfig
+from medsae.sae.metrics import FIRING, QualityMeter
+from medsae.sae.model import Objective, SparseAutoencoder
+from medsae.sae.optimizer import build_optimizer
+from medsae.sae.resample import resample
+from medsae.sae.schedule import active_k, base_learning_rate, learning_rate
+from medsae.sae.sparse import gradient_of
+
+
+class Trainer:
+    """Owns a model, its optimiser, its averaged weights and its dead-latent counters."""
+
+    def __init__(self, model: SparseAutoencoder, train: TrainConfig) -> None:
+        self.model, self.sae, self.train = model, model.config, train
+        model.compute = torch.bfloat16 if train.compute == "bfloat16" else None
+        self.parameters = list(model.parameters())
+        for parameter in self.parameters:
+            gradient_of(parameter)
+        self.optimizer = build_optimizer(
+            self.parameters, train, base_learning_rate(self.sae, train)
+        )
+        self.averages = [p.detach().clone() for p in self.parameters] if train.ema else []
+        self.tokens_since_fired = torch.zeros(
+            self.sae.n_latents, dtype=torch.int64, device=model.W_enc.device
+        )
+        self.k_aux = self.sae.k_aux or max(1, model.d_model // 2)
+        self.meter = QualityMeter(model.b_pre)
+        self.step_number = 0
+        self._reset_window()
+
+    @property
+    def dead(self) -> Tensor:
+        """Mask [n_latents] of latents that have not fired for ``dead_after_tokens`` tokens."""
+        return self.tokens_since_fired >= self.train.dead_after_tokens
+
+    def step(self, x: Tensor) -> None:
+        """Train on a batch x [n, d] of normalised activations."""
+        model, rate = self.model, learning_rate(self.sae, self.train, self.step_number)
+        model.k = active_k(self.sae, self.train, self.step_number)
+        torch._foreach_zero_([gradient_of(p) for p in self.parameters])
+        objective = model.objective(x)
+        terms = objective.terms
+        uses_auxk = model.uses_auxk and self.sae.aux_coefficient > 0
+        dead = self.dead.nonzero().flatten() if uses_auxk else x.new_zeros(0)
+        if dead.numel():
+            terms["auxk"] = self.sae.aux_coefficient * auxiliary_loss(
+                model, x, objective.reconstruction, dead, self.k_aux
+            )
+        torch.stack(list(terms.values())).sum().backward()
+        parallel.average_all(gradient_of(p) for p in self.parameters)
+        if model.unit_norm_decoder:
+            _remove_parallel(model.W_dec)
+        norm = self._clip()
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        if model.unit_norm_decoder:
+            with torch.no_grad():
+                model.W_dec.div_(torch.linalg.vector_norm(model.W_dec, dim=1, keepdim=True))
+        model.after_step(objective.code)
+        if self.averages:
+            torch._foreach_lerp_(self.averages, [p.data for p in self.parameters], 1 - self.train.ema)
+        self._count_firings(objective, x.shape[0])
+        self._resample(x, objective.reconstruction)
+        self.meter.add(x, objective.reconstruction, objective.code)
+        for name, value in terms.items():
+            self._terms[name] = value.detach().double() + self._terms.get(name, 0.0)
+        self._norm += norm.double()
+        self._window += 1
+        self.step_number += 1
+
+    def take_window(self) -> dict[str, float | int]:
+        """Means over the steps since the last call, as a row of the metrics table."""
+        quality = QualityMeter.quality(parallel.summed(self.meter.state()))
+        means = {
+            name: float(parallel.averaged(total)) / self._window
+            for name, total in self._terms.items()
+        }
+        last = self.step_number - 1
+        row: dict[str, float | int] = {
+            "step": self.step_number,
+            "n_tokens": self.step_number * self.train.batch_size,
+            "loss": sum(means.values()),
+            **{f"loss_{name}": value for name, value in means.items()},
+            "fvu": quality.fvu,
+            "nmse": quality.nmse,
+            "l0": quality.l0,
+            "dead_fraction": float(self.dead.double().mean()),
+            "learning_rate": learning_rate(self.sae, self.train, last),
+            "k": active_k(self.sae, self.train, last),
+            "gradient_norm": float(self._norm) / self._window,
+        }
+        self._reset_window()
+        return row
+
+    @contextmanager
+    def averaged(self) -> Iterator[SparseAutoencoder]:
+        """The model with its averaged weights, if it keeps any."""
+        if not self.averages:
+            yield self.model
+            return
+        kept = [p.detach().clone() for p in self.parameters]
+        try:
+            self._assign(self.averages)
+            yield self.model
+        finally:
+            self._assign(kept)
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Everything the next step depends on, as named tensors and a JSON note."""
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        packed, rest = pack_optimizer(self.optimizer)
+        tensors |= {f"optimizer.{name}": value for name, value in packed.items()}
+        tensors |= {f"average.{i}": value for i, value in enumerate(self.averages)}
+        tensors["tokens_since_fired"] = self.tokens_since_fired
+        tensors["meter_shift"] = self.meter.shift
+        return tensors, {"step": self.step_number, "optimizer": rest}
+
+    def restore(self, tensors: dict[str, Tensor], note: dict[str, Any]) -> None:
+        def under(prefix: str) -> dict[str, Tensor]:
+            return {n[len(prefix) :]: t for n, t in tensors.items() if n.startswith(prefix)}
+
+        self.model.load_state_dict(under("model."))
+        unpack_optimizer(self.optimizer, under("optimizer."), note["optimizer"])
+        for i, value in under("average.").items():
+            self.averages[int(i)].copy_(value)
+        self.tokens_since_fired.copy_(tensors["tokens_since_fired"])
+        self.step_number = note["step"]
+        self.meter = QualityMeter(tensors["meter_shift"].to(self.model.b_pre.device))
+        self._reset_window()
+
+    def _reset_window(self) -> None:
+        self.meter.reset()
+        self._terms: dict[str, Tensor] = {}
+        self._norm = torch.zeros((), dtype=torch.float64, device=self.model.W_enc.device)
+        self._window = 0
+
+    def _count_firings(self, objective: Objective, n_tokens: int) -> None:
+        fired = objective.fired
+        if fired is None:
+            fired = objective.code.pattern.columns[objective.code.values > FIRING]
+        mask = torch.zeros_like(self.tokens_since_fired, dtype=torch.bool)
+        mask[fired.long()] = True
+        self.tokens_since_fired += n_tokens * parallel.world_size()
+        self.tokens_since_fired[parallel.any_of(mask)] = 0
+
+    def _resample(self, x: Tensor, reconstruction: Tensor) -> None:
+        every = self.train.resample_every
+        if every is None or (self.step_number + 1) % every:
+            return
+        dead = self.dead.nonzero().flatten()
+        seed = self.train.seed + self.step_number
+        resample(self.model, self.optimizer, x, reconstruction.detach(), dead, seed)
+        parallel.from_first(p.data for p in self.parameters)
+        self.tokens_since_fired[dead] = 0  # a fresh latent has its full time to fire
+
+    def _clip(self) -> Tensor:
+        gradients = [gradient_of(p) for p in self.parameters]
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        if self.train.clip is not None and (norm.is_cuda or norm > self.train.clip):
+            torch._foreach_mul_(gradients, (self.train.clip / norm).clamp_max(1.0))
+        return norm
+
+    @torch.no_grad()
+    def _assign(self, values: list[Tensor]) -> None:
+        for parameter, value in zip(self.parameters, values, strict=True):
+            parameter.copy_(value)
+
+
+@torch.no_grad()
+def _remove_parallel(weight: Tensor) -> None:
+    """Take from the gradient of unit rows what would only change their length."""
+    gradient = gradient_of(weight)
+    along = torch.linalg.vecdot(gradient, weight).unsqueeze(1)
+    gradient.addcmul_(along, weight, value=-1)

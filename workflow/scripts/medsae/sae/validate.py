@@ -1,0 +1,46 @@
+"""Quality of an SAE on held-out activations."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from medsae.sae import parallel
+from medsae.sae.metrics import FIRING, Quality, QualityMeter
+from medsae.sae.model import INFERENCE_ROWS, SparseAutoencoder
+from medsae.store import ActivationStore
+
+
+@dataclass(frozen=True)
+class Validation:
+    quality: Quality
+    firings: Tensor  # int64 [n_latents], tokens on which each latent fired
+    n_tokens: int
+
+    @property
+    def dead_fraction(self) -> float:
+        """Share of latents that fired on no token at all."""
+        return float((self.firings == 0).double().mean())
+
+
+@torch.no_grad()
+def validate(model: SparseAutoencoder, store: ActivationStore, max_rows: int) -> Validation:
+    """Quality and firing counts on the first ``max_rows`` rows of ``store``.
+
+    Several processes take their share of the rows and all return the whole.
+    """
+    device = model.W_enc.device
+    meter = QualityMeter(model.b_pre)
+    firings = torch.zeros(model.config.n_latents, dtype=torch.int64, device=device)
+    n_rows = min(max_rows, store.n_rows)
+    share = -(-n_rows // parallel.world_size())
+    begin = min(n_rows, parallel.rank() * share)
+    for raw in store.batches(INFERENCE_ROWS, begin, min(n_rows, begin + share)):
+        x, _ = model.normalize(raw)
+        code = model.gate(x - model.b_pre)
+        meter.add(x, model.decode(code.values, code.pattern), code)
+        firings += torch.bincount(
+            code.pattern.columns[code.values > FIRING], minlength=firings.numel()
+        )
+    quality = QualityMeter.quality(parallel.summed(meter.state()))
+    return Validation(quality, parallel.summed(firings).cpu(), n_rows)
