@@ -9,6 +9,7 @@ is scaled by the share; the printed table marks such times with *.
 """
 
 import argparse
+import importlib
 import itertools
 import json
 import multiprocessing
@@ -80,6 +81,7 @@ def generate(path: Path, n_occurrences: int, k: int, seed: int = 0) -> None:
 
 def read_python(path: Path) -> dict[tuple[str, str], list[list[int]]]:
     """(lemma, sense) -> list of lists of latents."""
+    importlib.import_module("scipy.stats")
     groups: dict[tuple[str, str], list[list[int]]] = defaultdict(list)
     for lemma, sense, ids in pl.read_parquet(path, columns=["lemma", "sense", "latent_ids"]).rows():
         groups[lemma, sense].append(ids)
@@ -88,6 +90,8 @@ def read_python(path: Path) -> dict[tuple[str, str], list[list[int]]]:
 
 def read_samples(path: Path) -> list:
     """The library's samples of every term."""
+    for module in ("entropy", "jaccard_tables", "linked_latents"):
+        importlib.import_module(f"medsae.polysemy.{module}")
     from medsae.polysemy.sparse import read_lemmas, sense_sample
 
     return [sense_sample(lemma, 10) for lemma in read_lemmas(path)]
@@ -155,8 +159,8 @@ def linked_straightforward(groups: dict) -> dict[str, float]:
 
 def linked_library(samples: list) -> dict[str, float]:
     """The same definition with the library's counts and its Fisher p."""
-    from medsae.polysemy.linked_latents import binary, fisher_pvalues, rate_differences
-    from medsae.statistics import benjamini_hochberg
+    from medsae.polysemy.linked_latents import binary, rate_differences
+    from medsae.statistics import benjamini_hochberg, fisher_greater
 
     tests = 0
     for sample in samples:
@@ -165,7 +169,7 @@ def linked_library(samples: list) -> dict[str, float]:
         rate = hits / totals[:, None]
         kept = (rate >= 0.1) & (rate - other / n_other[:, None] >= 0.05)
         sense, latent = np.nonzero(kept)
-        pvalues = fisher_pvalues(
+        pvalues = fisher_greater(
             hits[sense, latent], totals[sense], other[sense, latent], n_other[sense]
         )
         benjamini_hochberg(pvalues)

@@ -74,7 +74,9 @@ def recognise(model, notes, **changes):
 def test_a_few_steps_learn_easy_labels_on_unseen_notes(trained):
     model, losses = trained
     notes, gold = annotated(6, seed=1)
-    found = {(s["doc_id"], s["start"], s["end"], s["entity_group"]) for s in recognise(model, notes)}
+    found = {
+        (s["doc_id"], s["start"], s["end"], s["entity_group"]) for s in recognise(model, notes)
+    }
     truth = set(gold.iter_rows())
     assert len(found & truth) > 0.8 * len(truth)
     assert len(found & truth) > 0.8 * len(found)

@@ -39,7 +39,7 @@ CHARS_OF_A_LONG_NOTE = 10_000
 # number and two values) as compressed on disk, measured on the demo.
 NOTE_CHAR_BYTES = 0.37
 TOKEN_ROW_BYTES = 6.0
-TOPK_ENTRY_BYTES = 10
+TOPK_ENTRY_BYTES = 12
 # Entity spans, in JSON lines and Parquet together.
 SPANS_PER_WORD = 0.1
 SPAN_BYTES = 200

@@ -136,7 +136,9 @@ def _sae_artifacts(
         "training states", f"{folder}/checkpoints/",
         (sae.training.keep_last * state + 2 * weights) / 1e9,
     )  # fmt: skip
-    yield Artifact("SAE, as trained and calibrated", f"{folder}/", 3 * weights / 1e9)
+    yield Artifact(
+        "SAE, as trained and calibrated", f"{folder}/{{sae,calibrated}}/", 3 * weights / 1e9
+    )
     yield Artifact(
         "top latents of every token", f"{folder}/topk/", est.topk_bytes(sae, tokens) / 1e9
     )

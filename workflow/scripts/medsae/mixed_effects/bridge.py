@@ -75,6 +75,7 @@ def save_models(path: str | Path, fits: dict[str, Fit]) -> None:
 @cache
 def _r() -> Any:
     """rpy2 with the packages there and fit.R read."""
+    logging.getLogger("rpy2").setLevel(logging.WARNING)
     try:
         from rpy2 import robjects
         from rpy2.rinterface_lib import callbacks

@@ -53,6 +53,8 @@ class Formula:
 
 def build_formula(spec: Specification, table: pl.DataFrame) -> Formula:
     """The formula of ``spec`` as far as ``table`` carries it."""
+    if table.is_empty():
+        return Formula("", "", "there are no rows")
     interest = [name for name in spec.interest if table[name].n_unique() > 1]
     dropped = [name for name in spec.interest if name not in interest]
     reason = _reason(spec, table, interest)
@@ -86,8 +88,6 @@ def build_formula(spec: Specification, table: pl.DataFrame) -> Formula:
 
 
 def _reason(spec: Specification, table: pl.DataFrame, interest: list[str]) -> str:
-    if table.is_empty():
-        return "there are no rows"
     response = _inner(spec.left)
     if table[response].n_unique() == 1:
         return f"{response} does not vary"
@@ -119,7 +119,7 @@ def _extended(design: np.ndarray, table: pl.DataFrame, name: str) -> np.ndarray:
 
 def _adds(design: np.ndarray, table: pl.DataFrame, name: str) -> bool:
     """Whether every column of ``name`` is independent of ``design`` [rows, columns]."""
-    if table.is_empty() or table[_inner(name)].n_unique() < 2:
+    if table[_inner(name)].n_unique() < 2:
         return False
     wider = np.unique(_extended(design, table, name), axis=0)
     rank = int(np.linalg.matrix_rank(wider))

@@ -114,9 +114,7 @@ def _loss(
     model: Any, examples: list[Example], labels: list[str], rng: np.random.Generator
 ) -> Tensor:
     asked = _labels_of_batch(examples, len(labels), rng)
-    batch = encode_batch(
-        model, [example.words for example in examples], [labels[i] for i in asked]
-    )
+    batch = encode_batch(model, [example.words for example in examples], [labels[i] for i in asked])
     on_gpu = model.device.type == "cuda"
     with torch.autocast("cuda", torch.bfloat16) if on_gpu else nullcontext():
         logits = span_scores(model, batch)
@@ -129,9 +127,7 @@ def _loss(
     return (losses * counted).sum() / len(examples)
 
 
-def _labels_of_batch(
-    examples: list[Example], n_labels: int, rng: np.random.Generator
-) -> list[int]:
+def _labels_of_batch(examples: list[Example], n_labels: int, rng: np.random.Generator) -> list[int]:
     """Labels in random order, so that none is known by its place in the prompt."""
     if n_labels <= MAX_LABELS:
         return rng.permutation(n_labels).tolist()

@@ -69,10 +69,10 @@ class AnnotatedNotes:
         notes = notes.select("doc_id", "text").with_row_index("note")
         lengths = notes.select("doc_id", "note", length=pl.col("text").str.len_chars())
         placed = spans.join(lengths, on="doc_id", how="left", maintain_order="left")
-        _refuse_first(placed, pl.col("note").is_null(), "names a note that is not there", spans_path)
         _refuse_first(
-            placed, pl.col("end") > pl.col("length"), "ends beyond its note", spans_path
+            placed, pl.col("note").is_null(), "names a note that is not there", spans_path
         )
+        _refuse_first(placed, pl.col("end") > pl.col("length"), "ends beyond its note", spans_path)
         wanted = placed.filter(pl.col("entity_group").is_in(labels))
         if wanted.is_empty():
             raise UserError(

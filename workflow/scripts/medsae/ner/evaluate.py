@@ -43,8 +43,8 @@ def evaluate_spans(
         precision, recall, f1 = _scores(totals)
         for i, label in enumerate([MICRO, *labels]):
             rows.append(
-                (label, matching, precision[i], recall[i], f1[i], low[i], high[i])
-                + (int(totals[i, 3]), int(totals[i, 1]))
+                [label, matching, precision[i], recall[i], f1[i], low[i], high[i]]
+                + totals[i, [3, 1]].astype(int).tolist()
             )
     return pl.DataFrame(rows, schema=list(EVALUATION_COLUMNS), orient="row")
 

@@ -39,16 +39,12 @@ def drop_cut(
     def inside_another(index: int, span: Candidate) -> bool:
         others = [*range(index - 1, -1, -1), *range(index + 1, len(chunks))]
         return any(
-            chunks[other][0] <= span.first
-            and span.last < chunks[other][1]
-            and inside(other, span)
+            chunks[other][0] <= span.first and span.last < chunks[other][1] and inside(other, span)
             for other in others
         )
 
     return [
-        span
-        for index, span in proposals
-        if inside(index, span) or not inside_another(index, span)
+        span for index, span in proposals if inside(index, span) or not inside_another(index, span)
     ]
 
 

@@ -69,10 +69,7 @@ def span_scores(gliner: Any, batch: dict[str, Tensor]) -> Tensor:
     end = F.pad(end, (0, 0, 0, head.max_width - 1))
     outer = outer * dropout(torch.ones_like(outer[:, :, :1]))
     return torch.stack(
-        [
-            (start + end[:, k : k + n_words]).relu() @ outer + bias
-            for k in range(head.max_width)
-        ],
+        [(start + end[:, k : k + n_words]).relu() @ outer + bias for k in range(head.max_width)],
         dim=2,
     )
 

@@ -89,8 +89,7 @@ def _span(path: Path, number: int, line: str) -> tuple[str, int, int, str]:
         ) from None
     except (KeyError, TypeError):
         raise UserError(
-            f"span file {path}, line {number} lacks a key: each span needs "
-            f"{', '.join(GOLD_SCHEMA)}"
+            f"span file {path}, line {number} lacks a key: each span needs {', '.join(GOLD_SCHEMA)}"
         ) from None
     whole = isinstance(start, int) and isinstance(end, int) and isinstance(label, str)
     if not whole or not 0 <= start < end:

@@ -20,13 +20,18 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 from scipy.sparse import csc_array, csr_array
-from scipy.stats import hypergeom
 
 from medsae.io import progress
 from medsae.polysemy.columns import POLYSEMOUS, SENSE_LINKED, tidy
 from medsae.polysemy.sparse import SenseSample, codes_of, read_lemmas, sense_sample, source_of
 from medsae.polysemy.splits import discovery_half
-from medsae.statistics import benjamini_hochberg, permuted_labels, pvalue_greater, stream
+from medsae.statistics import (
+    benjamini_hochberg,
+    fisher_greater,
+    permuted_labels,
+    pvalue_greater,
+    stream,
+)
 
 MIN_DOCUMENTS = 5
 """Notes of the discovering half a latent must fire in, and be silent in, to be tested."""
@@ -103,13 +108,6 @@ def permutation_pvalues(
                 # the other sense's difference is the opposite
                 reaching[1] += (~(difference > known + TIE)).sum(1)
     return np.asarray(pvalue_greater(reaching, n_permutations))
-
-
-def fisher_pvalues(
-    hits: NDArray, total: NDArray | int, other: NDArray, n_other: NDArray | int
-) -> NDArray[np.float64]:
-    """One-sided p of Fisher's exact test: firing is more frequent in the sense."""
-    return hypergeom.sf(hits - 1, total + n_other, hits + other, total)
 
 
 def binary(codes: csr_array) -> csr_array:
@@ -209,7 +207,7 @@ def _sense_rows(
         "presence_rate_other": other / n_other,
         "presence_rate_diff": own / total - other / n_other,
         "pvalue": columns["p_discovery"][sense],
-        "pvalue_fisher": fisher_pvalues(own, total, other, n_other),
+        "pvalue_fisher": fisher_greater(own, total, other, n_other),
         "log_odds": haldane_log_odds(own, total, other, n_other),
         "pvalue_confirmation": columns["p_confirmation"][sense],
     }

@@ -7,7 +7,7 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from medsae.report.marks import annotate, limits, row_labels
+from medsae.report.marks import CONTROL_STEP, annotate, limits, row_labels
 from medsae.report.style import (
     CONTROL,
     FLOOR,
@@ -61,10 +61,11 @@ def draw_corpus(counts: pl.DataFrame, summary: Mapping[str, Any], min_occurrence
         for kind in ("polysemous", "control")
     ]
     lemmas = kinds[0] + kinds[1]
-    gap = 1 if all(kinds) else 0
-    rows = [index if index < len(kinds[0]) else index + gap for index in range(len(lemmas))]
+    n_terms = len(kinds[0])
+    rows = [float(index) for index in range(n_terms)]
+    rows += [n_terms + 0.4 + CONTROL_STEP * index for index in range(len(kinds[1]))]
     n_rows = rows[-1] + 1
-    figure, (axis,) = page(n_rows * 0.25, left_in=1.6, right_in=0.8, top_in=0.85)
+    figure, (axis,) = page(n_rows * 0.24, left_in=1.6, right_in=0.8, top_in=0.85)
     headline(
         figure,
         title,
@@ -78,12 +79,14 @@ def draw_corpus(counts: pl.DataFrame, summary: Mapping[str, Any], min_occurrence
         _stack(axis, row, senses, min_occurrences)
         annotate(axis, 1.01, row, f"{senses['n_patients_of_term'][0]:,}")
     row_labels(axis, rows, lemmas)
+    for tick in axis.get_yticklabels()[n_terms:]:
+        tick.set_fontsize(7)
     limits(axis, n_rows)
     axis.set_xlabel("occurrences")
     return figure
 
 
-def _stack(axis: Axes, row: int, senses: pl.DataFrame, min_occurrences: int) -> None:
+def _stack(axis: Axes, row: float, senses: pl.DataFrame, min_occurrences: int) -> None:
     start = 0
     for index, (kind, sense, n) in enumerate(
         senses.select("kind", "sense", "n_occurrences").iter_rows()
@@ -100,7 +103,7 @@ def _stack(axis: Axes, row: int, senses: pl.DataFrame, min_occurrences: int) -> 
             row,
             n,
             left=start,
-            height=0.74,
+            height=0.74 if kind == "polysemous" else 0.5,
             color=color,
             edgecolor="white",
             lw=0.8,
@@ -109,6 +112,14 @@ def _stack(axis: Axes, row: int, senses: pl.DataFrame, min_occurrences: int) -> 
         room = n * axis.get_position().width * WIDTH_IN / axis.get_xlim()[1]
         for text in (f"{name} {n}".strip(), str(n)):
             if len(text) * LETTER_IN < room:
-                axis.text(start + n / 2, row, text, fontsize=7, color=ink, ha="center", va="center")
+                axis.text(
+                    start + n / 2,
+                    row,
+                    text,
+                    fontsize=7 if kind == "polysemous" else 6,
+                    color=ink,
+                    ha="center",
+                    va="center",
+                )
                 break
         start += n

@@ -52,9 +52,18 @@ def draw_jaccard(table: pl.DataFrame, where: str) -> Figure:
     )
     for kind, color, size in (("polysemous", WITHIN, 5.0), ("control", CONTROL, 3.5)):
         part = shown.filter(pl.col("kind") == kind)
-        _draw(overlap, part, "within", color, size=size)
+        shift = -0.14 if kind == "polysemous" else 0.0
+        _draw(overlap, part, "within", color, size=size, shift=shift)
         _draw(delta, part, "delta", color, size=size, filled=part["significant"])
-    _draw(overlap, shown.filter(pl.col("kind") == "polysemous"), "cross", CROSS, marker="D")
+    _draw(
+        overlap,
+        shown.filter(pl.col("kind") == "polysemous"),
+        "cross",
+        CROSS,
+        marker="D",
+        size=4.5,
+        shift=0.14,
+    )
     for row, reason, q in shown.select("row", "reason", "qvalue").iter_rows():
         if reason:
             annotate(overlap, 0.01, row, reason)
@@ -96,10 +105,13 @@ def _draw(
     *,
     marker: str = "o",
     size: float = 5.0,
+    shift: float = 0.0,
     filled: pl.Series | bool = True,
 ) -> None:
     values = interval_columns(part, name)
-    intervals(axis, part["row"], *values, color=color, marker=marker, size=size, filled=filled)
+    intervals(
+        axis, part["row"] + shift, *values, color=color, marker=marker, size=size, filled=filled
+    )
 
 
 def _detail(row: dict) -> str:

@@ -60,7 +60,7 @@ def draw_layers(jaccard: pl.DataFrame, places: pl.DataFrame, random_models: set[
         return sentence_figure(title, "No term could be estimated.")
     places = places.sort(pl.col("model").is_in(list(random_models)), *SOURCE)
     rows = [row + 0.4 * block for row, block in enumerate(places["model"].rle_id())]
-    figure, (axis,) = page((rows[-1] + 1) * 0.42, left_in=3.3, right_in=1.1)
+    figure, (axis,) = page((rows[-1] + 1) * 0.42, left_in=3.9, right_in=1.1)
     headline(
         figure,
         title,
@@ -88,10 +88,11 @@ def draw_layers(jaccard: pl.DataFrame, places: pl.DataFrame, random_models: set[
             ("o", CONTROL, "mean of terms with one meaning"),
         ],
     )
-    labels = [
-        model + (" (random weights)" if model in random_models else "") for model in places["model"]
+    labels = places["model"].to_list()
+    details = [
+        ("random weights, " if model in random_models else "") + f"layer {layer}, {sae}"
+        for model, layer, sae in places.select(SOURCE).iter_rows()
     ]
-    details = [f"layer {layer}, {sae}" for layer, sae in places.select("layer", "sae").iter_rows()]
     firsts = [
         label if index == 0 or label != labels[index - 1] else ""
         for index, label in enumerate(labels)

@@ -5,6 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from medsae.report.marks import annotate, intervals, limits, row_labels, stripes
+from medsae.report.phrases import estimated
 from medsae.report.style import CONTROL, WITHIN, headline, page, sentence_figure
 from medsae.report.tables import ALPHA, interval_columns
 
@@ -37,10 +38,14 @@ def draw_retrieval(sweep: pl.DataFrame, baselines: pl.DataFrame, where: str) -> 
         2.7, ratios=(1, 1), left_in=2.9, right_in=0.3, gap_in=0.95, share_y=False
     )
     gains = sweep.filter(pl.col("chosen")).row(0, named=True)
+    change = {
+        "value": gains["delta_P@1_mean"],
+        "low": gains["delta_P@1_low"],
+        "high": gains["delta_P@1_high"],
+    }
     headline(
         figure,
-        f"Retrieving the same sense: re-ranking changes P@1 by {gains['delta_P@1_mean']:+.3f} "
-        f"[{gains['delta_P@1_low']:+.3f}, {gains['delta_P@1_high']:+.3f}]",
+        f"Retrieving the same sense: re-ranking changes P@1 by {estimated(change, signed=True)}",
         f"{where}. {gains['n']:,} occurrences in test patients look for their sense among the same "
         "term in other patients.",
     )

@@ -3,6 +3,7 @@
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from medsae.report.marks import follow, key, limits, sense_labels, sense_rows, stripes
 from medsae.report.style import CROSS, FLOOR, MUTED, WITHIN, headline, page, sentence_figure
@@ -39,6 +40,8 @@ def draw_sense_linked(counts: pl.DataFrame, where: str) -> Figure:
     title = "Latents linked to one sense"
     if counts.is_empty():
         return sentence_figure(title, f"{where}: no term has enough occurrences in two senses.")
+    if not counts["n_discovered"].sum():
+        return sentence_figure(title, f"{where}: not one latent was found to be linked to a sense.")
     rows = sense_rows(counts)
     figure, (bars, rates) = page((rows[-1] + 1) * 0.2, ratios=(1, 1.15), left_in=2.7, right_in=0.9)
     headline(
@@ -63,6 +66,7 @@ def draw_sense_linked(counts: pl.DataFrame, where: str) -> Figure:
     limits(bars, rows[-1] + 1)
     bars.set_xlim(0, max(1, number(counts["n_discovered"].max())) * 1.12)
     bars.set_xlabel("latents")
+    bars.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     rates.set_xlabel("share of occurrences on which the strongest latent fires")
     return figure
 

@@ -12,6 +12,7 @@ from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from medsae.io import atomic_path
 
@@ -89,6 +90,7 @@ def page(
         width = usable * ratio / sum(ratios)
         box = (start / WIDTH_IN, bottom_in / height, width / WIDTH_IN, body_in / height)
         axes.append(figure.add_axes(box, sharey=axes[0] if axes and share_y else None))
+        axes[-1].xaxis.set_major_locator(MaxNLocator(6))
         start += width + gap_in
     return figure, axes
 
@@ -127,7 +129,7 @@ def headline(figure: Figure, title: str, detail: str = "") -> None:
 
 def sentence_figure(title: str, sentence: str) -> Figure:
     """A figure that says in words why there is nothing to draw."""
-    figure, (axis,) = page(0.6, left_in=0.3)
+    figure, (axis,) = page(0.3, left_in=LABEL_LEFT_IN, top_in=0.6, bottom_in=0.2)
     axis.set_axis_off()
     headline(figure, title)
     axis.text(0, 0.6, sentence, fontsize=10, color=MUTED, wrap=True, va="center")

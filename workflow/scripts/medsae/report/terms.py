@@ -8,7 +8,7 @@ import polars as pl
 from medsae.report.document import Block, Bullets, Table
 from medsae.report.means import mean_over_terms
 from medsae.report.phrases import Estimate, estimated, of_row, q_is
-from medsae.report.tables import at_headline_k, significant
+from medsae.report.tables import ALPHA, at_headline_k, significant
 
 Row = Mapping[str, Any]
 
@@ -77,6 +77,8 @@ def _sentence(row: Row, k: int, control: Estimate | None, random: Row | None) ->
     if row["delta"] is None:
         return f"{name}: not enough data: {row['reason'] or 'not estimable'}."
     verdict = "separated" if row["separated"] else "not shown to be separated"
+    if not row["separated"] and (row["qvalue"] or 1) < ALPHA:
+        verdict += " (q is small, but the interval of Δ reaches zero)"
     parts = [
         f"{name}: {verdict}. Two occurrences share {estimated(of_row(row, 'within'))} of their "
         f"{k} strongest latents within a sense and {estimated(of_row(row, 'cross'))} across: "

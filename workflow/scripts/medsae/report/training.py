@@ -5,6 +5,7 @@ from math import isnan
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import StrMethodFormatter
 
 from medsae.report.style import CROSS, WITHIN, headline, page
 from medsae.report.tables import number
@@ -36,6 +37,7 @@ def draw_training(metrics: pl.DataFrame, where: str) -> Figure:
         axis.set_title(label)
         axis.set_xlabel(tokens[1])
         axis.set_ylim(bottom=0)
+        axis.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
     axes[0].plot(
         validation["n_tokens"] / tokens[0], validation["val_fvu"], "-o", color=CROSS, ms=3.5, lw=1.3
     )
