@@ -5,7 +5,7 @@ CORES ?= $(shell nproc 2>/dev/null || echo 2)
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 
-.PHONY: demo test test-e2e check setup setup-dev report config-reference rulegraph clean help
+.PHONY: demo test test-e2e test-slurm bench-sae bench-polysemy check setup setup-dev report config-reference rulegraph clean help
 
 help: ## This list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -25,7 +25,16 @@ test: setup-dev ## Unit and property tests
 	$(BIN)/python -m pytest
 
 test-e2e: setup-dev ## End-to-end runs through snakemake (minutes)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow --ignore tests/slurm
+
+test-slurm: setup-dev ## The same on a real Slurm, started on this machine (root, minutes)
+	$(BIN)/python -m pytest -m slow tests/slurm
+
+bench-sae: setup ## SAE training beside its peers (makes their environments)
+	$(BIN)/python benchmarks/sae_training/run.py
+
+bench-polysemy: setup ## Statistics beside plain implementations of the published ones
+	$(BIN)/python benchmarks/polysemy.py
 
 check: setup-dev ## Formatting, lint and types
 	$(BIN)/ruff check .

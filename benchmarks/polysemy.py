@@ -159,12 +159,12 @@ def linked_straightforward(groups: dict) -> dict[str, float]:
 
 def linked_library(samples: list) -> dict[str, float]:
     """The same definition with the library's counts and its Fisher p."""
-    from medsae.polysemy.linked_latents import binary, rate_differences
+    from medsae.polysemy.linked_latents import binary, sense_counts
     from medsae.statistics import benjamini_hochberg, fisher_greater
 
     tests = 0
     for sample in samples:
-        hits, totals = rate_differences(binary(sample.latents.codes), sample.label, 2)
+        hits, totals = sense_counts(binary(sample.latents.codes), sample.label, 2)
         other, n_other = hits.sum(0) - hits, totals.sum() - totals
         rate = hits / totals[:, None]
         kept = (rate >= 0.1) & (rate - other / n_other[:, None] >= 0.05)

@@ -49,7 +49,7 @@ def token_bytes(tokenizer: Tokenizer, token_id: int) -> bytes:
     return bytes(BYTES[char] for char in tokenizer.id_to_token(token_id))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(text=ADVERSARIAL)
 def test_byte_level_offsets_reproduce_any_text(smollm_tokenizer: Tokenizer, text: str):
     counts, ids, offsets = tokenize_documents(smollm_tokenizer, [text])
@@ -74,7 +74,7 @@ def test_byte_level_offsets_reproduce_any_text(smollm_tokenizer: Tokenizer, text
             begin += len(piece)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(text=ADVERSARIAL)
 def test_rewriting_tokenizer_offsets_stay_in_reading_order(
     wordpiece_tokenizer: Tokenizer, text: str
@@ -91,7 +91,7 @@ def test_rewriting_tokenizer_offsets_stay_in_reading_order(
                 assert kept.lower() == piece or text[start:end] == "##" + piece
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(texts=st.lists(ADVERSARIAL, max_size=5))
 def test_documents_do_not_see_each_other(smollm_tokenizer: Tokenizer, texts: list[str]):
     counts, ids, offsets = tokenize_documents(smollm_tokenizer, texts)

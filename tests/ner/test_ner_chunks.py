@@ -1,6 +1,7 @@
 """Chunks cover every word, and offsets are exact whatever the characters."""
 
 import re
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -40,7 +41,7 @@ def test_chunks_cover_every_word_within_both_limits(data, n_words, max_words, ma
         covered = {word for begin, end in bounds for word in range(begin, end)}
         assert covered == set(range(n_words))
         assert all(0 < end - begin <= max_words for begin, end in bounds)
-        assert all(a[0] < b[0] and a[1] < b[1] for a, b in zip(bounds, bounds[1:], strict=False))
+        assert all(a[0] < b[0] and a[1] < b[1] for a, b in pairwise(bounds))
         if limits:
             assert all(
                 tokens[begin:end].sum() <= max_tokens or end == begin + 1 for begin, end in bounds

@@ -1,6 +1,7 @@
 """What the chunks of a note propose becomes one flat set of spans."""
 
 import random
+from itertools import pairwise
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,7 +24,7 @@ CANDIDATES = st.lists(
 @given(CANDIDATES, st.randoms(use_true_random=False))
 def test_the_result_is_flat_idempotent_and_independent_of_order(candidates, rng):
     taken = flatten(candidates)
-    assert all(a.last < b.first for a, b in zip(taken, taken[1:], strict=False))
+    assert all(a.last < b.first for a, b in pairwise(taken))
     assert set(taken) <= set(candidates)
     shuffled = random.Random(rng.random()).sample(candidates, len(candidates))
     assert flatten(shuffled) == taken

@@ -2,6 +2,7 @@
 
 import json
 import os
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
@@ -91,7 +92,7 @@ def test_offsets_are_exact_and_spans_neither_overlap_nor_leave_the_order(trained
     order = {doc_id: i for i, doc_id in enumerate(texts)}
     places = [(order[s["doc_id"]], s["start"], s["end"]) for s in spans]
     assert places == sorted(places)
-    for a, b in zip(places, places[1:], strict=False):
+    for a, b in pairwise(places):
         assert a[0] != b[0] or a[2] <= b[1]
 
 

@@ -1,6 +1,7 @@
 """Span files: written, merged in order, read back, refused with a sentence."""
 
 import json
+from itertools import pairwise
 
 import polars as pl
 import pytest
@@ -29,7 +30,7 @@ def test_merging_keeps_the_order_of_the_shards_and_does_not_depend_on_their_numb
     outputs = []
     for cuts in ([0, 7], [0, 0, 3, 4, 7]):
         shards = []
-        for begin, end in zip(cuts, cuts[1:], strict=False):
+        for begin, end in pairwise(cuts):
             shards.append(tmp_path / f"{len(cuts)}-{len(shards)}.jsonl")
             write_spans(shards[-1], spans[begin:end])
         jsonl, table = tmp_path / f"{len(cuts)}.jsonl", tmp_path / f"{len(cuts)}.parquet"

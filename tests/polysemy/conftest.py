@@ -94,13 +94,13 @@ def build(plans, n_latents=300, k=16):
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def plant():
     """A function (dicts of ``Plan`` fields…) -> occurrence_latents table."""
     return lambda *plans, **settings: build([Plan(**plan) for plan in plans], **settings)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def statistics():
     """Settings of the statistics, small."""
     return {"min_occurrences": 5, "n_permutations": 199, "n_bootstrap": 199, "seed": 7}

@@ -19,10 +19,12 @@ PLANS = (
 )
 
 
-@pytest.fixture
-def measured(plant, write_latents, statistics):
+@pytest.fixture(scope="module")
+def measured(plant, statistics, tmp_path_factory):
     table = plant(*PLANS)
-    return table, *measure_jaccard(write_latents(table), [4, 8, 50], statistics)
+    path = tmp_path_factory.mktemp("jaccard") / "occurrence_latents.parquet"
+    table.write_parquet(path)
+    return table, *measure_jaccard(path, [4, 8, 50], statistics)
 
 
 def test_tables_have_their_columns_and_one_row_per_term_and_k(measured):

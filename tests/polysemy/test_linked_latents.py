@@ -16,15 +16,16 @@ from medsae.polysemy.splits import discovery_half, split_patients
 from medsae.statistics import benjamini_hochberg, permuted_labels, stream
 
 
-@pytest.fixture
-def found(plant, write_latents, statistics):
+@pytest.fixture(scope="module")
+def found(plant, statistics, tmp_path_factory):
     table = plant(
         {"lemma": "split", "strength": 0.5, "n_patients": 80},
         {"lemma": "same", "patient_share": 0.7, "n_patients": 80},
         {"lemma": "three", "senses": ("a", "b", "c"), "strength": 0.5, "n_patients": 120},
         {"lemma": "control", "kind": "control"},
     )
-    path = write_latents(table)
+    path = tmp_path_factory.mktemp("linked") / "occurrence_latents.parquet"
+    table.write_parquet(path)
     return table, path, find_sense_linked_latents(path, statistics | {"n_permutations": 999})
 
 
@@ -157,6 +158,18 @@ def test_label_blind_prefilter(plant, write_latents, statistics):
     one = find_sense_linked_latents(write_latents(table), statistics)
     assert one["n_tests"][0] % 2 == 0
     assert one["n_lemma_hits"].min() >= linked_latents.MIN_DOCUMENTS
+
+
+def test_no_latents_have_no_p():
+    label = np.array([0, 1], dtype=np.int8)
+    none = csr_array((2, 0), dtype=np.float32)
+    assert permutation_pvalues(none, np.arange(2), label, 2, 99, stream(0)).shape == (2, 0)
+
+
+def test_confirmation_is_asked_only_of_what_may_be_discovered(found):
+    _, _, linked = found
+    assert linked.filter("discovered")["pvalue_confirmation"].is_not_null().all()
+    assert linked.filter(~pl.col("discovered"))["qvalue_confirmation"].is_null().all()
 
 
 def test_haldane_is_finite_with_empty_cells():

@@ -16,22 +16,30 @@ from medsae.polysemy.splits import discovery_half
 from medsae.statistics import permuted_labels, stream
 
 
-@pytest.fixture
-def probed(plant, write_latents, statistics, tmp_path, monkeypatch):
-    monkeypatch.setattr(sense_probes, "N_SHUFFLES", 19)
+@pytest.fixture(scope="module", autouse=True)
+def few_shuffles():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sense_probes, "N_SHUFFLES", 19)
+        yield
+
+
+@pytest.fixture(scope="module")
+def probed(plant, statistics, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("probes")
     table = plant(
         {"lemma": "split", "strength": 0.5, "n_patients": 60},
         {"lemma": "same", "patient_share": 0.7, "n_patients": 30},
         {"lemma": "three", "senses": ("a", "b", "c"), "strength": 0.5, "n_patients": 45},
         {"lemma": "rare", "n_patients": 2},
     )
-    path = write_latents(table)
-    find_sense_linked_latents(path, statistics).write_csv(tmp_path / "linked.csv")
+    path = folder / "occurrence_latents.parquet"
+    table.write_parquet(path)
+    find_sense_linked_latents(path, statistics).write_csv(folder / "linked.csv")
     return (
         table,
         path,
-        tmp_path / "linked.csv",
-        *probe_latents(path, tmp_path / "linked.csv", statistics),
+        folder / "linked.csv",
+        *probe_latents(path, folder / "linked.csv", statistics),
     )
 
 
@@ -166,7 +174,6 @@ def null_set(number, n_patients=16, n_latents=12):
 
 
 def null_pvalues(n_sets, monkeypatch):
-    monkeypatch.setattr(sense_probes, "N_SHUFFLES", 19)
     monkeypatch.setattr(sense_probes, "N_FOLDS", 2)
     pvalues = []
     for number in range(n_sets):

@@ -13,11 +13,12 @@ from medsae.store import ShardWriter
 SETTINGS = {"k_sweep": [5, 20], "n_anchor_sweep": [2, 4]}
 
 
-@pytest.fixture
-def corpus(plant, tmp_path):
+@pytest.fixture(scope="module")
+def corpus(plant, tmp_path_factory):
     """Occurrences in two shards, activations that hold the sense, notes whose words do."""
 
     def make(*plans):
+        folder = tmp_path_factory.mktemp("retrieval")
         table = plant(*plans).sort("lemma", "occurrence_id")
         table = table.with_columns(
             (pl.int_range(pl.len()) % 2).cast(pl.String).alias("half")
@@ -33,7 +34,7 @@ def corpus(plant, tmp_path):
             rows = torch.from_numpy(
                 rng.normal(size=(len(part), 6)) + 4 * sense * [1, 0, 0, 0, 0, 0]
             )
-            path = tmp_path / f"{name}.safetensors"
+            path = folder / f"{name}.safetensors"
             with ShardWriter(path, len(part), 6, torch.bfloat16, {}) as writer:
                 writer.write(0, rows.to(torch.bfloat16))
             paths.append(path)
@@ -46,14 +47,14 @@ def corpus(plant, tmp_path):
                 text[start : start + 5] = "XXXXX"
                 text[start + 5 : start + 5 + len(word)] = word
             notes.append({"doc_id": doc, "text": "".join(text)})
-        pl.DataFrame(notes).write_parquet(tmp_path / "notes.parquet", row_group_size=7)
-        table.write_parquet(tmp_path / "latents.parquet")
-        return table, (tmp_path / "latents.parquet", tmp_path / "notes.parquet", paths)
+        pl.DataFrame(notes).write_parquet(folder / "notes.parquet", row_group_size=7)
+        table.write_parquet(folder / "latents.parquet")
+        return table, (folder / "latents.parquet", folder / "notes.parquet", paths)
 
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def measured(corpus, statistics):
     table, inputs = corpus(
         {"lemma": "a", "strength": 0.4, "n_patients": 60, "mixed_patients": 0.1},

@@ -95,7 +95,13 @@ def test_every_term_gets_a_verdict_with_effect_interval_q_and_counts(make_run):
 
 def test_no_mean_is_given_without_its_interval(make_run):
     text = to_markdown(write_summary(make_run()))
-    for phrase in ("mean Δ over terms", "differs by", "mean AUROC over senses", "κ =", "F1"):
+    for phrase in (
+        "mean Δ over terms",
+        "differs by",
+        "mean AUROC over senses",
+        "κ, on average over terms",
+        "F1",
+    ):
         for rest in text.split(phrase)[1:]:
             assert re.match(r"\s*[+−]?\d[\d.]*%? \[", rest), (phrase, rest[:40])
 
@@ -141,6 +147,27 @@ def test_controls_above_zero_are_a_caution(make_run, jaccard):
         for summary in run.summaries
     ]
     assert any("one meaning" in point for point in limits(make_run(summaries=lifted)))
+
+
+def test_latents_that_do_not_know_the_word_are_a_caution(make_run):
+    run = make_run()
+    assert not any("word itself" in point for point in limits(run))
+    blind = {"control_overlap": {"value": 0.015, "low": 0.014, "high": 0.016}}
+    blind["overlap_of_different_terms"] = {"value": 0.013, "low": 0.012, "high": 0.014}
+    summaries = [
+        summary | {"overlap": summary["overlap"] | blind} if summary["model"] == RANDOM else summary
+        for summary in run.summaries
+    ]
+    points = [point for point in limits(make_run(summaries=summaries)) if "word itself" in point]
+    assert len(points) == 1 and RANDOM in points[0]
+
+
+def test_an_undetermined_faithfulness_is_a_caution(make_run):
+    run = make_run()
+    wild = {"loss_recovered": {"value": 0.99, "low": -3.8, "high": 6.4}}
+    summaries = [s | {"faithfulness": s["faithfulness"] | wild} for s in run.summaries]
+    points = limits(make_run(summaries=summaries))
+    assert any("how faithful the autoencoder is cannot be said" in point for point in points)
 
 
 def test_the_summary_of_empty_tables_says_not_enough_data(make_run, jaccard, linked, probes, sweep):

@@ -5,6 +5,8 @@ from torch.nn import functional
 from medsae.sae import SAEConfig, TrainConfig
 from medsae.store import ShardWriter
 
+torch.set_num_threads(1)  # the problems are tiny; more threads only wait for each other
+
 ATOMS, WIDTH, ACTIVE = 48, 24, 3
 
 

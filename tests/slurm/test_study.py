@@ -43,7 +43,7 @@ def test_a_study_killed_twice_on_slurm_ends_as_the_local_one(
 ):
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(config))
-    command = ("--snakefile", "Snakefile", "--configfile", str(path), "all")
+    command = ("all", "--snakefile", "Snakefile", "--configfile", str(path))
 
     # The submitting Snakemake dies in the middle of the shards, and its jobs with it.
     process = snakemake(tmp_path, *command)

@@ -136,7 +136,8 @@ class AnnotatedNotes:
     def _in_words(
         self, note: int, starts: NDArray[np.int64], ends: NDArray[np.int64]
     ) -> tuple[list[tuple[int, int, int]], list[int]]:
-        spans, unknown = [], []
+        spans: list[tuple[int, int, int]] = []
+        unknown: list[int] = []
         for start, end, label in self._spans[self._first[note] : self._first[note + 1]].tolist():
             first = int(np.searchsorted(ends, start, "right"))
             last = int(np.searchsorted(starts, end, "left")) - 1

@@ -32,7 +32,7 @@ def evaluate_spans(
     and kind of matching, the row over all labels first. A share of nothing is NaN.
     """
     index = pl.DataFrame({"doc_id": documents}, schema={"doc_id": pl.String}).with_row_index("doc")
-    sides = [_deduplicated(frame, index) for frame in (predicted, gold)]
+    sides = _deduplicated(predicted, index), _deduplicated(gold, index)
     labels = sorted(set(sides[0]["entity_group"]) | set(sides[1]["entity_group"]))
     rows = []
     for matching in ("exact", "overlap"):
@@ -42,10 +42,8 @@ def evaluate_spans(
         low, high = _intervals(with_micro, n_bootstrap, seed)
         precision, recall, f1 = _scores(totals)
         for i, label in enumerate([MICRO, *labels]):
-            rows.append(
-                [label, matching, precision[i], recall[i], f1[i], low[i], high[i]]
-                + totals[i, [3, 1]].astype(int).tolist()
-            )
+            sizes = totals[i, [3, 1]].astype(int).tolist()
+            rows.append((label, matching, precision[i], recall[i], f1[i], low[i], high[i], *sizes))
     return pl.DataFrame(rows, schema=list(EVALUATION_COLUMNS), orient="row")
 
 
@@ -68,7 +66,9 @@ def _counts(
     position = {label: i for i, label in enumerate(labels)}
     for column, frame in enumerate((right[0], predicted, right[1], gold)):
         where = frame["entity_group"].replace_strict(position, return_dtype=pl.Int64)
-        np.add.at(counts, (frame["doc"].to_numpy(), where.to_numpy(), column), 1)
+        cell = frame["doc"].cast(pl.Int64).to_numpy() * len(labels) + where.to_numpy()
+        n_cells = n_documents * len(labels)
+        counts[..., column] = np.bincount(cell, minlength=n_cells).reshape(n_documents, -1)
     return counts
 
 

@@ -68,7 +68,7 @@ def find_sense_linked_latents(latents: str | Path, statistics: dict[str, int]) -
     return tidy(table.with_columns(**source).select(SENSE_LINKED))
 
 
-def rate_differences(
+def sense_counts(
     firing: csr_array, label: NDArray[np.integer], n_senses: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Occurrences of each sense on which a latent fires [S, L], and of each sense at all [S]."""
@@ -89,10 +89,12 @@ def permutation_pvalues(
 
     Rows sorted by patient. A permutation without one of the two groups counts as reaching.
     """
+    if not firing.shape[1]:
+        return np.empty((n_senses, 0))
     columns = firing.T.tocsr().astype(np.float32)
     n = len(label)
     fires = np.asarray(columns.sum(axis=1)).astype(np.float64)
-    hits, totals = rate_differences(firing, label, n_senses)
+    hits, totals = sense_counts(firing, label, n_senses)
     observed = _difference(hits, totals[:, None], fires, n)
     reaching = np.zeros(hits.shape, dtype=np.int64)
     for block in permuted_labels(label, patient, n_permutations, rng):
@@ -160,9 +162,9 @@ def tested_latents(sample: SenseSample, statistics: dict[str, int]) -> pl.DataFr
         )
         columns[f"p_{name}"] = pvalues
         worth = np.flatnonzero((pvalues <= ALPHA).any(0))
-        hits, totals = rate_differences(firing, labels, n_senses)
+        hits, totals = sense_counts(firing, labels, n_senses)
         columns[name] = (hits, totals, hits.sum(0) - hits, len(labels) - totals)
-    hits, totals = rate_differences(fires, label, n_senses)
+    hits, totals = sense_counts(fires, label, n_senses)
     return pl.concat(
         [
             _sense_rows(lemma.lemma, sample.senses[sense], tested, sense, hits, totals, columns)

@@ -57,7 +57,7 @@ def draw_benchmarks(table: pl.DataFrame, title: str = "Time and memory of every 
         return sentence_figure(title, "No benchmark file was found.")
     rules = table["rule"].to_list()
     rows = list(range(len(rules)))
-    figure, (time, memory) = page(len(rows) * 0.23, ratios=(1, 1))
+    figure, (time, memory) = page(len(rows) * 0.2, ratios=(1, 1))
     total = number(table["total_s"].sum())
     headline(
         figure,

@@ -1,7 +1,9 @@
 """How much of the model survives when its activations pass through the SAE."""
 
+import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from medsae.report.marks import annotate, follow, intervals, key, limits, row_labels, stripes
 from medsae.report.style import CONTROL, CROSS, WITHIN, headline, page, sentence_figure
@@ -33,18 +35,28 @@ def draw_faithfulness(table: pl.DataFrame) -> Figure:
         values, size = interval_columns(shown, name), 9.0 if marker == "|" else 5.0
         intervals(ce, rows, *values, color=color, marker=marker, size=size)
     key(ce, [(marker, color, text) for _, color, marker, text in CONDITIONS])
-    intervals(recovered, rows, *interval_columns(shown, "loss_recovered"), color=WITHIN)
-    for row, share in zip(rows, shown["loss_recovered"], strict=True):
-        annotate(recovered, 1.03, row, "" if share is None else f"{share:.1%}")
-    for row, reason in zip(rows, shown["reason"], strict=True):
-        if reason:
-            annotate(recovered, 0.01, row, reason)
+    values, shares = _loss_recovered(shown)
+    intervals(recovered, rows, *values, color=WITHIN)
+    for row, share in zip(rows, shares, strict=True):
+        annotate(recovered, 1.03, row, share)
     row_labels(ce, rows, [place(*row) for row in shown.select("model", "layer", "sae").iter_rows()])
     follow(recovered)
     for axis in (ce, recovered):
         stripes(axis, rows)
-    recovered.set_xlim(min(0.0, recovered.get_xlim()[0]), 1.02)
+    recovered.set_xlim(-0.02, 1.02)
     limits(ce, len(rows))
     ce.set_xlabel("cross-entropy (nats per token)")
     recovered.set_xlabel("share of the loss recovered")
     return figure
+
+
+def _loss_recovered(shown: pl.DataFrame) -> tuple[NDArray[np.float64], list[str]]:
+    """Loss recovered with its interval [3, rows], and as text.
+
+    An interval wider than everything says nothing and is NaN.
+    """
+    values = interval_columns(shown, "loss_recovered")
+    value, low, high = values
+    determined = high - low < 1
+    text = [f"{x:.1%}" if ok else "undetermined" for x, ok in zip(value, determined, strict=True)]
+    return np.where(determined, values, np.nan), text

@@ -7,11 +7,13 @@ from typing import Any
 import polars as pl
 
 from medsae.report.means import mean_over_terms
-from medsae.report.phrases import estimated, listed, of_row, share
+from medsae.report.phrases import Estimate, estimated, listed, of_row, share
 from medsae.report.tables import at_headline_k, place
 
 LOW_RECOVERY = 0.8
 """Loss recovered below which the SAE is said to miss much of the model."""
+WORD_RATIO = 2.0
+"""A term must overlap with itself this many times as much as with other terms."""
 
 Summary = Mapping[str, Any]
 
@@ -114,8 +116,8 @@ def _overlap(summary: Summary, remark: str = "") -> str:
 
 
 def _which(overlap: Summary) -> str:
-    lists = (("Separated", "terms_separated"), ("Not shown", "terms_not_shown"))
-    return "".join(f" {name}: {listed(overlap[key])}." for name, key in lists if overlap[key])
+    separated = overlap["terms_separated"]
+    return f" Separated: {listed(separated)}." if separated else ""
 
 
 def _gain(run: Run, trained: Summary, random: Summary) -> str:
@@ -178,17 +180,26 @@ def _unestimated(run: Run, summary: Summary) -> str:
 
 def _cautions(summary: Summary) -> list[str]:
     cautions = []
-    control = summary["overlap"]["control_delta"]
-    if control and control["low"] is not None and control["low"] > 0:
+    delta, control = (summary["overlap"][name] for name in ("delta", "control_delta"))
+    if control and control["low"] is not None and control["low"] > 0 and _reaches(control, delta):
         cautions.append(
             f"{where(summary)}: terms with one meaning have Δ = {estimated(control)}, above zero: "
             "part of the Δ of ambiguous terms may not be due to their senses."
         )
-    recovered = summary["faithfulness"]["loss_recovered"]
-    if recovered is None:
+    itself, other = (
+        summary["overlap"][name] for name in ("control_overlap", "overlap_of_different_terms")
+    )
+    if itself and other and itself["value"] < WORD_RATIO * other["value"]:
         cautions.append(
-            f"{where(summary)}: replacing the layer's output by its mean does not harm the model, "
-            "so how faithful the autoencoder is cannot be said."
+            f"{where(summary)}: a term overlaps with itself by {estimated(itself)}, two different "
+            f"terms by {estimated(other)}: the latents hardly tell the word itself, let alone its "
+            "sense, so a comparison with this model says little."
+        )
+    recovered = summary["faithfulness"]["loss_recovered"]
+    if recovered is None or recovered["low"] is None or recovered["low"] < 0:
+        cautions.append(
+            f"{where(summary)}: the model's loss hardly depends on this layer's output, so how "
+            "faithful the autoencoder is cannot be said."
         )
     elif recovered["value"] < LOW_RECOVERY:
         cautions.append(
@@ -196,3 +207,10 @@ def _cautions(summary: Summary) -> list[str]:
             "it misses may hold senses too."
         )
     return cautions
+
+
+def _reaches(control: Estimate, delta: Estimate | None) -> bool:
+    """Whether the interval of the controls meets that of the ambiguous terms."""
+    if delta is None or delta["low"] is None or control["high"] is None:
+        return True
+    return control["high"] >= delta["low"]

@@ -46,6 +46,7 @@ def summarise_overlap(jaccard: pl.DataFrame) -> dict[str, Any]:
         "delta": _mean(terms["delta"]),
         "n_controls": int(kinds["control"]["delta"].is_not_null().sum()),
         "control_delta": _mean(kinds["control"]["delta"]),
+        "control_overlap": _mean(kinds["control"]["within"]),
         "overlap_of_different_terms": estimate(floor[0], "cross") if floor else None,
     }
 

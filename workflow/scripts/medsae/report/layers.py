@@ -79,13 +79,13 @@ def draw_layers(jaccard: pl.DataFrame, places: pl.DataFrame, random_models: set[
         shifted = [row + shift for row in rows]
         columns = (places[name], places[f"{name}_low"], places[f"{name}_high"])
         intervals(axis, shifted, *(c.cast(pl.Float64) for c in columns), color=color)
-    axis.text(1.02, 1.02, "terms separated", transform=axis.transAxes, fontsize=7.5, va="bottom")
+    axis.text(1.02, 1.02, "separated", transform=axis.transAxes, fontsize=7.5, va="bottom")
     key(
         axis,
         [
             ("|", WITHIN, "one ambiguous term"),
             ("o", WITHIN, "their mean"),
-            ("o", CONTROL, "mean of terms with one meaning"),
+            ("o", CONTROL, "mean of one-meaning terms"),
         ],
     )
     labels = places["model"].to_list()

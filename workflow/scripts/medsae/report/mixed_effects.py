@@ -33,8 +33,8 @@ def draw_mixed_effects(contrasts: pl.DataFrame, fits: pl.DataFrame) -> Figure:
         contrasts.filter(pl.all_horizontal(pl.col(name) == fit[name] for name in KEY))
         for fit in fits.iter_rows(named=True)
     ]
-    bodies = [max(1, part.height) * 0.26 for part in parts]
-    figure, axes = column(bodies, left_in=4.1, right_in=0.7, top_in=1.15, gap_in=0.7)
+    bodies = [max(1, part.height) * 0.3 for part in parts]
+    figure, axes = column(bodies, left_in=4.1, right_in=0.7, top_in=1.15, gap_in=0.65)
     planned = contrasts.filter(pl.col("specification") == PLANNED)
     n_found = (planned["qvalue"] < ALPHA).fill_null(False).sum()
     headline(
@@ -63,7 +63,8 @@ def _draw_fit(axis: Axes, part: pl.DataFrame, fit: dict) -> None:
     values = part.select("estimate", "conf_low", "conf_high").cast(pl.Float64).to_numpy().T
     color = WITHIN if fit["specification"] == PLANNED else CONTROL
     intervals(axis, rows, *values, color=color, filled=filled)
-    row_labels(axis, rows, part["contrast"].to_list())
+    row_labels(axis, rows, [text.replace(", ", ",\n") for text in part["contrast"]])
+    axis.tick_params(axis="y", labelsize=8)
     stripes(axis, rows)
     reference(axis, 0.0)
     for row, q in zip(rows, part["qvalue"], strict=True):

@@ -27,7 +27,7 @@ def share(estimate: Estimate | None) -> str:
     """An estimate as percentages: ``94.1% [93.0%, 95.2%]``."""
     if estimate is None or estimate["value"] is None:
         return "not estimable"
-    parts = [f"{100 * x:.1f}%" for x in estimate.values() if x is not None]
+    parts = [f"{100 * x:.1f}%".replace("-", "−") for x in estimate.values() if x is not None]
     return f"{parts[0]} [{parts[1]}, {parts[2]}]" if len(parts) == 3 else parts[0]
 
 

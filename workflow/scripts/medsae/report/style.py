@@ -90,7 +90,7 @@ def page(
         width = usable * ratio / sum(ratios)
         box = (start / WIDTH_IN, bottom_in / height, width / WIDTH_IN, body_in / height)
         axes.append(figure.add_axes(box, sharey=axes[0] if axes and share_y else None))
-        axes[-1].xaxis.set_major_locator(MaxNLocator(6))
+        axes[-1].xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
         start += width + gap_in
     return figure, axes
 

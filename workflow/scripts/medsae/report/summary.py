@@ -53,8 +53,9 @@ def _latents_of(run: Run, summary: Summary) -> list[Block]:
     ablation, retrieval = summary["ablation"], summary["retrieval"]
     remark = " (random weights)" if summary["model"] in run.random_models else ""
     points = [
-        f"Sense-linked latents: {linked['n_confirmed']} of {linked['n_discovered']} discovered "
-        f"ones are confirmed on other patients, in {linked['n_senses_with_confirmed']} senses.",
+        f"Sense-linked latents: {linked['n_discovered']} discovered on one half of the patients, "
+        f"{linked['n_confirmed']} of them confirmed on the other, in "
+        f"{linked['n_senses_with_confirmed']} senses.",
         f"Probes: mean AUROC over senses {estimated(probes['auroc'])}; "
         f"{probes['n_senses_above_chance']} of {probes['n_senses']} senses above shuffled senses.",
     ]
@@ -79,7 +80,9 @@ def _latents_of(run: Run, summary: Summary) -> list[Block]:
             f"({ablation['n_senses_above_other_sense']} senses at q < 0.05)."
         )
     else:
-        points.append("Removal of sense-linked latents: not enough data.")
+        points.append(
+            "Removal of sense-linked latents: there is none to remove in enough patients."
+        )
     faithfulness = summary["faithfulness"]
     points.append(
         f"Faithfulness: {share(faithfulness['loss_recovered'])} of the loss recovered; "
@@ -125,8 +128,8 @@ def _inputs(run: Run) -> list[Block]:
     agreement = run.agreement
     kappa = of_row(mean_over_terms("kappa", agreement["kappa"]), "kappa")
     points.append(
-        "Senses: agreement of entity labels and cues is κ = "
-        f"{estimated(kappa)} on average over terms; a sense was assigned to "
+        "Senses: agreement of entity labels and cues, Cohen's κ, on average over terms "
+        f"{estimated(kappa)}; a sense was assigned to "
         f"{agreement['n_resolved'].sum():,} of {agreement['n_occurrences'].sum():,} occurrences."
     )
     if agreement["accuracy"].is_not_null().any():

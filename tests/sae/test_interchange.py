@@ -1,0 +1,156 @@
+"""Checkpoints of other libraries: their formulas by hand, and the libraries where installed."""
+
+import json
+
+import pytest
+import torch
+from medsae.io import UserError
+from medsae.sae import SAEConfig, build_sae
+from medsae.sae.initialize import initialize
+from medsae.sae.interchange import (
+    load_original,
+    load_saelens,
+    load_sparsify,
+    save_saelens,
+    save_sparsify,
+)
+from safetensors.torch import load_file
+
+WIDTH, N, K = 24, 96, 4
+EXPORTS = ["topk", "relu", "gated", "jumprelu", "batch_topk", "matryoshka"]
+
+
+@pytest.fixture
+def make(planted):
+    def build(architecture="topk", normalization="none"):
+        config = SAEConfig(architecture, n_latents=N, k=K, normalization=normalization)
+        sae = build_sae(config, WIDTH)
+        initialize(sae, planted[0](3000, 1), seed=0)
+        generator = torch.Generator().manual_seed(5)
+        with torch.no_grad():
+            for parameter in sae.parameters():
+                parameter.add_(0.02 * torch.randn(parameter.shape, generator=generator))
+            if hasattr(sae, "threshold"):
+                sae.threshold.fill_(0.2)
+        return sae.requires_grad_(False)
+
+    return build
+
+
+def dense_codes(sae, raw):
+    code = sae.sparse_code(raw)
+    return code.pattern.dense(code.values)
+
+
+@pytest.mark.parametrize("architecture", EXPORTS)
+@pytest.mark.parametrize("normalization", ["none", "dataset", "token"])
+def test_saelens_round_trip_keeps_codes_and_reconstructions(
+    make, planted, tmp_path, architecture, normalization
+):
+    sae, raw = make(architecture, normalization), planted[0](200, 2)
+    save_saelens(tmp_path, sae)
+    back = load_saelens(tmp_path)
+    torch.testing.assert_close(dense_codes(back, raw), dense_codes(sae, raw), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(back.reconstruct(raw), sae.reconstruct(raw), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("normalization", ["none", "dataset"])
+def test_sparsify_round_trip_keeps_codes_and_reconstructions(
+    make, planted, tmp_path, normalization
+):
+    sae, raw = make("topk", normalization), planted[0](200, 2)
+    save_sparsify(tmp_path, sae)
+    back = load_sparsify(tmp_path)
+    torch.testing.assert_close(dense_codes(back, raw), dense_codes(sae, raw), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(back.reconstruct(raw), sae.reconstruct(raw), rtol=1e-4, atol=1e-4)
+    weights = load_file(tmp_path / "sae.safetensors")  # sparsify's own formula
+    pre = (raw - weights["b_dec"]) @ weights["encoder.weight"].T + weights["encoder.bias"]
+    top = pre.relu().topk(K, dim=1)
+    expected = torch.zeros_like(pre).scatter(1, top.indices, top.values)
+    torch.testing.assert_close(dense_codes(sae, raw), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_saelens_options_without_a_flag_here_are_folded(make, planted, tmp_path):
+    sae, raw = make("topk"), planted[0](100, 2)
+    with torch.no_grad():
+        sae.W_dec.mul_(torch.linspace(0.5, 2, N)[:, None])
+    save_saelens(tmp_path, sae)
+    config = json.loads((tmp_path / "cfg.json").read_text())
+    config |= {"apply_b_dec_to_input": False, "rescale_acts_by_decoder_norm": True}
+    (tmp_path / "cfg.json").write_text(json.dumps(config))
+    norms = sae.W_dec.norm(dim=1)
+    pre = (raw @ sae.W_enc.T + sae.b_enc) * norms
+    top = pre.topk(K, dim=1)
+    expected = torch.zeros_like(pre).scatter(1, top.indices, top.values.relu())
+    back = load_saelens(tmp_path)
+    torch.testing.assert_close(dense_codes(back, raw), expected, rtol=1e-4, atol=1e-4)
+    decoded = expected @ (sae.W_dec / norms[:, None]) + sae.b_pre
+    torch.testing.assert_close(back.reconstruct(raw), decoded, rtol=1e-4, atol=1e-4)
+
+
+def test_the_original_medsae_is_imported_with_its_own_formula(planted, tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    state = {
+        "W_enc": torch.randn(N, WIDTH, generator=generator),
+        "b_enc": torch.randn(N, generator=generator),
+        "W_dec": torch.randn(WIDTH, N, generator=generator),
+        "b_dec": torch.randn(WIDTH, generator=generator),
+        "feature_scale": torch.rand(N, generator=generator),
+        "feature_hits": torch.arange(N),
+    }
+    torch.save(state, tmp_path / "best.pt")
+    sae, raw = load_original(tmp_path / "best.pt", k=K), planted[0](100, 2)
+    centred = raw - raw.mean(1, keepdim=True)
+    norm = centred.norm(dim=1, keepdim=True)
+    pre = (centred / norm) @ state["W_enc"].T + state["b_enc"]
+    top = pre.topk(K, dim=1)
+    z = torch.zeros_like(pre).scatter(1, top.indices, top.values.relu())
+    torch.testing.assert_close(dense_codes(sae, raw), z, rtol=1e-4, atol=1e-4)
+    decoded = (z @ state["W_dec"].T + state["b_dec"]) * norm + raw.mean(1, keepdim=True)
+    torch.testing.assert_close(sae.reconstruct(raw), decoded, rtol=1e-4, atol=1e-3)
+    assert torch.equal(sae.feature_hits, state["feature_hits"])
+
+
+class Malicious:
+    def __reduce__(self):
+        return (print, ("code ran",))
+
+
+def test_a_file_that_would_run_code_is_refused(tmp_path, capsys):
+    torch.save({"W_enc": Malicious()}, tmp_path / "best.pt")
+    with pytest.raises(UserError, match=r"best\.pt"):
+        load_original(tmp_path / "best.pt")
+    assert "code ran" not in capsys.readouterr().out
+
+
+def test_what_sparsify_cannot_hold_is_refused(make, tmp_path):
+    for sae in (make("relu"), make("topk", "token")):
+        with pytest.raises(UserError, match="SAELens"):
+            save_sparsify(tmp_path, sae)
+
+
+@pytest.mark.parametrize("architecture", EXPORTS)
+@pytest.mark.parametrize("normalization", ["none", "dataset", "token"])
+def test_saelens_itself_encodes_the_same(make, planted, tmp_path, architecture, normalization):
+    sae_lens = pytest.importorskip("sae_lens")
+    sae, raw = make(architecture, normalization), planted[0](200, 2)
+    save_saelens(tmp_path / "ours", sae)
+    theirs = sae_lens.SAE.load_from_disk(str(tmp_path / "ours"))
+    torch.testing.assert_close(theirs.encode(raw), dense_codes(sae, raw), rtol=1e-4, atol=1e-5)
+    theirs.save_model(str(tmp_path / "theirs"))
+    back = load_saelens(tmp_path / "theirs")
+    torch.testing.assert_close(dense_codes(back, raw), theirs.encode(raw), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("normalization", ["none", "dataset"])
+def test_sparsify_itself_encodes_the_same(make, planted, tmp_path, normalization):
+    sparse_coder = pytest.importorskip("sparsify.sparse_coder")
+    sae, raw = make("topk", normalization), planted[0](200, 2)
+    save_sparsify(tmp_path / "ours", sae)
+    theirs = sparse_coder.SparseCoder.load_from_disk(tmp_path / "ours")
+    out = theirs.encode(raw)
+    codes = torch.zeros(200, N).scatter_(1, out.top_indices, out.top_acts)
+    torch.testing.assert_close(codes, dense_codes(sae, raw), rtol=1e-4, atol=1e-5)
+    theirs.save_to_disk(tmp_path / "theirs")
+    back = load_sparsify(tmp_path / "theirs")
+    torch.testing.assert_close(dense_codes(back, raw), codes, rtol=1e-4, atol=1e-5)
