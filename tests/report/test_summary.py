@@ -160,6 +160,8 @@ def test_latents_that_do_not_know_the_word_are_a_caution(make_run):
     ]
     points = [point for point in limits(make_run(summaries=summaries)) if "word itself" in point]
     assert len(points) == 1 and RANDOM in points[0]
+    gain = next(p for p in headline(make_run(summaries=summaries)) if "differs by" in p)
+    assert "weak control" in gain
 
 
 def test_an_undetermined_faithfulness_is_a_caution(make_run):

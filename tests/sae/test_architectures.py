@@ -2,12 +2,13 @@
 
 import pytest
 import torch
+from torch.nn import Parameter
+
 from medsae.io import UserError
 from medsae.sae import SAEConfig, architectures, build_sae, load_sae, save_checkpoint, train_sae
 from medsae.sae.architectures.batch_topk import UNSET
 from medsae.sae.initialize import initialize
 from medsae.store import ActivationStore
-from torch.nn import Parameter
 
 N, K, WIDTH = 40, 3, 24
 
@@ -167,7 +168,9 @@ def test_every_architecture_trains_saves_and_reloads(
     code = loaded.sparse_code(x)
     assert int((values > 0).sum()) == int((code.values > 0).sum())
     save_checkpoint(tmp_path / "again.safetensors", loaded)
-    assert torch.equal(load_sae(tmp_path / "again.safetensors").reconstruct(x), loaded.reconstruct(x))
+    assert torch.equal(
+        load_sae(tmp_path / "again.safetensors").reconstruct(x), loaded.reconstruct(x)
+    )
 
 
 @pytest.mark.parametrize("case", ["batch_topk", "matryoshka", "matryoshka_levels"])

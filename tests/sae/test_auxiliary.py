@@ -1,10 +1,11 @@
 import pytest
 import torch
+from torch.nn import Parameter
+
 from medsae.sae import SAEConfig, TrainConfig, build_sae
 from medsae.sae.auxiliary import auxiliary_loss
 from medsae.sae.initialize import initialize
 from medsae.sae.trainer import Trainer
-from torch.nn import Parameter
 
 WIDTH = 24
 

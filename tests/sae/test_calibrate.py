@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from medsae.io import UserError
 from medsae.sae import (
     SAEConfig,
@@ -87,18 +88,14 @@ def test_calibration_counts_gated_positive_activations(calibrated):
     model, path, calibration = calibrated
     values, indices = model.encode(ActivationStore([path]).read(0, 4000))
     fired = values > 0
-    assert torch.equal(
-        calibration.firing_count, torch.bincount(indices[fired], minlength=96)
-    )
+    assert torch.equal(calibration.firing_count, torch.bincount(indices[fired], minlength=96))
     for latent in range(96):
         own = values[fired & (indices == latent)]
         if own.numel():
             assert calibration.feature_scale[latent] == pytest.approx(
                 float(own.quantile(0.999)), rel=1e-5
             )
-            assert calibration.mean_activation[latent] == pytest.approx(
-                float(own.mean()), rel=1e-4
-            )
+            assert calibration.mean_activation[latent] == pytest.approx(float(own.mean()), rel=1e-4)
             assert calibration.max_activation[latent] == own.max()
         assert bool(calibration.few_firings[latent]) == (own.numel() < 1000)
 

@@ -2,6 +2,7 @@ import sys
 from types import ModuleType
 
 import polars as pl
+
 from medsae.sae import plot_training, train_sae
 from medsae.sae.curves import EventLog
 from medsae.sae.train import METRICS_NAME

@@ -4,6 +4,8 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import load_file
+
 from medsae.io import UserError
 from medsae.sae import SAEConfig, build_sae
 from medsae.sae.initialize import initialize
@@ -14,7 +16,6 @@ from medsae.sae.interchange import (
     save_saelens,
     save_sparsify,
 )
-from safetensors.torch import load_file
 
 WIDTH, N, K = 24, 96, 4
 EXPORTS = ["topk", "relu", "gated", "jumprelu", "batch_topk", "matryoshka"]

@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from medsae.io import UserError
 from medsae.sae import SAEConfig, TrainConfig, build_sae, load_sae, save_checkpoint
 from medsae.sae.initialize import geometric_median, initialize
@@ -56,9 +57,7 @@ def test_removing_latents_subtracts_their_contribution(model, planted, kind):
     values, indices = sae.encode(raw)
     removed = indices[:, 0].unique()[:4]
     _, statistics = sae.normalize(raw)
-    without = sae.decode_sparse(
-        values * ~torch.isin(indices, removed), indices, statistics
-    )
+    without = sae.decode_sparse(values * ~torch.isin(indices, removed), indices, statistics)
     torch.testing.assert_close(
         sae.reconstruct(raw) - sae.latent_contribution(raw, removed), without, rtol=1e-5, atol=1e-5
     )

@@ -6,9 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import medsae
 import polars as pl
 import pytest
+
+import medsae
 from medsae.sae import load_sae
 from medsae.sae.train import METRICS_NAME
 

@@ -1,4 +1,5 @@
 import torch
+
 from medsae.sae import SAEConfig, TrainConfig, build_sae
 from medsae.sae.initialize import initialize
 from medsae.sae.resample import resample

@@ -2,6 +2,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from medsae.sae import products
 from medsae.sae.selection import above_threshold, top_k_per_batch, top_k_per_token
 

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from medsae.sae.sparse import Code, Pattern, decode, pointers_of, pre_activations
 from torch.nn import Parameter
+
+from medsae.sae.sparse import Code, Pattern, decode, pointers_of, pre_activations
 
 N, D, LATENTS = 7, 5, 11
 

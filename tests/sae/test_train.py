@@ -3,6 +3,7 @@ import json
 import polars as pl
 import pytest
 import torch
+
 from medsae.io import UserError
 from medsae.sae import load_config, load_sae, train_sae, train_saes
 from medsae.sae.train import LATENTS_NAME, METRICS_NAME
@@ -155,9 +156,7 @@ def test_damage_to_a_state_is_named(shards, sae_config, train_config, tmp_path):
             train_sae(sae_config(), train_config(20), *shards, folder)
 
 
-def test_a_nan_in_a_shard_stops_training_with_its_row(
-    shards, sae_config, train_config, tmp_path
-):
+def test_a_nan_in_a_shard_stops_training_with_its_row(shards, sae_config, train_config, tmp_path):
     from safetensors.torch import save_file
 
     bad = torch.ones(500, 24)

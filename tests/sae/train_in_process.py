@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import torch
+
 from medsae.sae import SAEConfig, TrainConfig, train_sae
 
 if __name__ == "__main__":

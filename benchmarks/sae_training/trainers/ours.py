@@ -5,10 +5,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "workflow" / "scripts"))
 
-from medsae.sae import SAEConfig, TrainConfig, build_sae  # noqa: E402
-from medsae.sae.initialize import SAMPLE_ROWS, initialize  # noqa: E402
-from medsae.sae.products import fast_float32_products  # noqa: E402
-from medsae.sae.trainer import Trainer  # noqa: E402
+from medsae.sae import SAEConfig, TrainConfig, build_sae
+from medsae.sae.initialize import SAMPLE_ROWS, initialize
+from medsae.sae.products import fast_float32_products
+from medsae.sae.trainer import Trainer
 
 COMPUTE = "float32"
 

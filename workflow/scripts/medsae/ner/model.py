@@ -97,6 +97,11 @@ def load_or_build_gliner(source: str) -> Any:
             max_len=MAX_WORDS,
             hidden_size=min(HIDDEN_SIZE, encoder.hidden_size),
             dropout=DROPOUT,
+            # A plain encoder knows nothing of GLiNER's entity token and has no LSTM above it;
+            # both would have to be learned from the few notes. Its own state on a label's
+            # first word already means something.
+            num_rnn_layers=0,
+            embed_ent_token=False,
         )
         model = GLiNER.from_config(config, backbone_from_pretrained=True)
     return model.to(best_device())

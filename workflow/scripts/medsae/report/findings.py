@@ -15,6 +15,8 @@ LOW_RECOVERY = 0.8
 WORD_RATIO = 2.0
 """A term must overlap with itself this many times as much as with other terms."""
 
+WORD_OVERLAPS = ("control_overlap", "overlap_of_different_terms")
+
 Summary = Mapping[str, Any]
 
 
@@ -133,6 +135,8 @@ def _gain(run: Run, trained: Summary, random: Summary) -> str:
         f"**{where(trained)}** against {where(random)}, whose weights are random: Δ differs by "
         f"{estimated(gain, signed=True)} on average over {both.height} terms. "
     )
+    if _is_blind(random):
+        return text + "But those weights hardly tell even the word itself: a weak control."
     if gain["low"] is not None and gain["low"] > 0:
         return text + "This part the words around a term do not explain without training."
     return text + "Training is not shown to add to what the words around a term explain alone."
@@ -186,10 +190,8 @@ def _cautions(summary: Summary) -> list[str]:
             f"{where(summary)}: terms with one meaning have Δ = {estimated(control)}, above zero: "
             "part of the Δ of ambiguous terms may not be due to their senses."
         )
-    itself, other = (
-        summary["overlap"][name] for name in ("control_overlap", "overlap_of_different_terms")
-    )
-    if itself and other and itself["value"] < WORD_RATIO * other["value"]:
+    if _is_blind(summary):
+        itself, other = (summary["overlap"][name] for name in WORD_OVERLAPS)
         cautions.append(
             f"{where(summary)}: a term overlaps with itself by {estimated(itself)}, two different "
             f"terms by {estimated(other)}: the latents hardly tell the word itself, let alone its "
@@ -207,6 +209,12 @@ def _cautions(summary: Summary) -> list[str]:
             "it misses may hold senses too."
         )
     return cautions
+
+
+def _is_blind(summary: Summary) -> bool:
+    """Whether the latents do not even tell one word from another."""
+    itself, other = (summary["overlap"][name] for name in WORD_OVERLAPS)
+    return bool(itself and other and itself["value"] < WORD_RATIO * other["value"])
 
 
 def _reaches(control: Estimate, delta: Estimate | None) -> bool:

@@ -85,8 +85,8 @@ def _latents_of(run: Run, summary: Summary) -> list[Block]:
         )
     faithfulness = summary["faithfulness"]
     points.append(
-        f"Faithfulness: {share(faithfulness['loss_recovered'])} of the loss recovered; "
-        f"{share(faithfulness['fvu'])} of the variance unexplained on held-out patients; "
+        f"Faithfulness: share of the loss recovered {share(faithfulness['loss_recovered'])}; "
+        f"of the variance unexplained {share(faithfulness['fvu'])}, both on held-out patients; "
         f"{summary['dead_fraction']:.1%} of the latents never fire."
     )
     return [Heading(3, where(summary) + remark), Bullets(tuple(points))]

@@ -116,7 +116,13 @@ class TrainConfig(_Json):
     compute: ComputeType = "float32"
 
     def __post_init__(self) -> None:
-        for name in ("n_tokens", "batch_size", "dead_after_tokens", "buffer_rows", "validation_rows"):
+        for name in (
+            "n_tokens",
+            "batch_size",
+            "dead_after_tokens",
+            "buffer_rows",
+            "validation_rows",
+        ):
             _at_least(self, name, 1)
         for name in ("log_every", "validate_every", "checkpoint_every", "keep_last"):
             _at_least(self, name, 1)

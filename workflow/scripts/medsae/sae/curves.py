@@ -24,9 +24,7 @@ def plot_training(metrics: str | Path, figure: str | Path) -> None:
     table = pl.read_parquet(metrics)
     with matplotlib.rc_context({"svg.hashsalt": "medsae", "font.size": 9}):
         drawn = Figure(figsize=(8, 5), layout="constrained")
-        for axes, (title, columns, scale) in zip(
-            drawn.subplots(2, 2).flat, PANELS, strict=True
-        ):
+        for axes, (title, columns, scale) in zip(drawn.subplots(2, 2).flat, PANELS, strict=True):
             for column in columns:
                 known = table.select("n_tokens", column).drop_nulls()
                 style = "o-" if column.startswith("val_") else "-"

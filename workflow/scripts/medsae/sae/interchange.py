@@ -152,7 +152,9 @@ def load_original(path: str | Path, k: int = ORIGINAL_K) -> SparseAutoencoder:
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such file.") from None
     except Exception as error:  # torch.load raises many kinds for what is not a state dict
-        raise UserError(f"{path}: not a state dict of the original ({type(error).__name__}).") from None
+        raise UserError(
+            f"{path}: not a state dict of the original ({type(error).__name__})."
+        ) from None
     sae = _assembled(
         SAEConfig("topk", w_enc.shape[0], k=min(k, w_enc.shape[0]), normalization="token"),
         {"W_enc": w_enc, "W_dec": w_dec, "b_pre": b_dec, "b_enc": b_enc + w_enc @ b_dec},

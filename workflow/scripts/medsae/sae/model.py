@@ -92,9 +92,7 @@ class SparseAutoencoder(nn.Module, ABC):
     def after_step(self, code: Code) -> None:
         """Update running statistics from the codes of a training step."""
 
-    def pre_activations_at(
-        self, centred: Tensor, pattern: Pattern, known: Tensor | None
-    ) -> Tensor:
+    def pre_activations_at(self, centred: Tensor, pattern: Pattern, known: Tensor | None) -> Tensor:
         return pre_activations(centred, self.b_pre, self.W_enc, self.b_enc, pattern, known)
 
     def decode(self, values: Tensor, pattern: Pattern) -> Tensor:

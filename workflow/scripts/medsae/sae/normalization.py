@@ -24,9 +24,7 @@ class Statistics:
         return normalized * self.scale + self.shift
 
 
-def normalize(
-    raw: Tensor, kind: str, mean: Tensor, scale: Tensor
-) -> tuple[Tensor, Statistics]:
+def normalize(raw: Tensor, kind: str, mean: Tensor, scale: Tensor) -> tuple[Tensor, Statistics]:
     """Normalised ``raw`` [n, d] in float32, and what undoes it.
 
     ``mean`` [d] and ``scale`` [] are the fitted statistics of ``dataset``; other kinds do

@@ -46,7 +46,8 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         ) from None
     found = {name: _crc(tensor) for name, tensor in tensors.items()}
     found[NOTE_KEY] = zlib.crc32(metadata[NOTE_KEY].encode())
-    if bad := sorted(name for name in found.keys() | crcs.keys() if found.get(name) != crcs.get(name)):
+    names = found.keys() | crcs.keys()
+    if bad := sorted(name for name in names if found.get(name) != crcs.get(name)):
         raise UserError(
             f"{path}: '{bad[0]}' fails its checksum; the file is damaged, delete it to go on "
             "from the one before."

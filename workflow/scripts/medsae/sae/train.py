@@ -123,7 +123,11 @@ def train_saes(
 
 
 def _start(
-    config: SAEConfig, train: TrainConfig, store: ActivationStore, folder: Path, device: torch.device
+    config: SAEConfig,
+    train: TrainConfig,
+    store: ActivationStore,
+    folder: Path,
+    device: torch.device,
 ) -> _Run:
     if parallel.rank() == 0:
         folder.mkdir(parents=True, exist_ok=True)

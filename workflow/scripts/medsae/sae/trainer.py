@@ -10,7 +10,7 @@ from torch import Tensor
 from medsae.sae import parallel
 from medsae.sae.auxiliary import auxiliary_loss
 from medsae.sae.checkpoint import pack_optimizer, unpack_optimizer
-from medsae.sae.config import SAEConfig, TrainConfig
+from medsae.sae.config import TrainConfig
 from medsae.sae.metrics import FIRING, QualityMeter
 from medsae.sae.model import Objective, SparseAutoencoder
 from medsae.sae.optimizer import build_optimizer
@@ -71,7 +71,9 @@ class Trainer:
                 model.W_dec.div_(torch.linalg.vector_norm(model.W_dec, dim=1, keepdim=True))
         model.after_step(objective.code)
         if self.averages:
-            torch._foreach_lerp_(self.averages, [p.data for p in self.parameters], 1 - self.train.ema)
+            torch._foreach_lerp_(
+                self.averages, [p.data for p in self.parameters], 1 - self.train.ema
+            )
         self._count_firings(objective, x.shape[0])
         self._resample(x, objective.reconstruction)
         self.meter.add(x, objective.reconstruction, objective.code)

@@ -40,7 +40,9 @@ class Gated(SparseAutoencoder):
     @torch.no_grad()
     def gate(self, centred: Tensor) -> Code:
         pattern, known = above_threshold(centred, self.W_enc, self.b_enc, 0.0)
-        return Code(pattern, self._magnitude(self.pre_activations_at(centred, pattern, known), pattern))
+        return Code(
+            pattern, self._magnitude(self.pre_activations_at(centred, pattern, known), pattern)
+        )
 
     def objective(self, x: Tensor) -> Objective:
         centred = x - self.b_pre.detach()
