@@ -1,4 +1,6 @@
 # Configuration, paths and resources: what every stage shares.
+import hashlib
+import json
 import re
 import sys
 from pathlib import Path
@@ -80,3 +82,42 @@ def notes_if_there(path):
         f"The notes {path} (corpus.notes) are not there yet; a run would stop there."
     )
     return []
+
+
+def language_model(wildcards):
+    """The folder of a language model as an input, where a rule makes it."""
+    model = MODELS[wildcards.model]
+    made_here = model.source.startswith("package:") or model.random_weights
+    return {"folder": L.prepared_model(model.name)} if made_here else {}
+
+
+def language_model_source(wildcards):
+    """Where the scripts load the language model from."""
+    return language_model(wildcards).get("folder", MODELS[wildcards.model].source)
+
+
+def extraction_settings(wildcards):
+    """How the hidden states of a language model are computed."""
+    keys = {
+        "dtype",
+        "store_dtype",
+        "attention",
+        "ctx_len",
+        "stride",
+        "tokens_per_batch",
+        "trust_remote_code",
+    }
+    return MODELS[wildcards.model].model_dump(include=keys)
+
+
+def checkpoint_folder(wildcards):
+    """Where a killed training job finds its checkpoints: never an output, so never wiped."""
+    settings = json.dumps([sae_settings(wildcards), C.seed], sort_keys=True)
+    digest = hashlib.sha256(settings.encode()).hexdigest()[:12]
+    return L.sae(f"checkpoints/{digest}").format(**wildcards)
+
+
+def recognition_settings(source):
+    """How entities are found with the NER model at `source`."""
+    keys = {"labels", "min_score", "chunk_words", "overlap_words", "batch_size"}
+    return C.ner.model_dump(include=keys) | {"source": source}

@@ -19,29 +19,3 @@ rule prepare_language_model:
         "Preparing the weights of {wildcards.model}"
     script:
         "../workflow/scripts/prepare_language_model.py"
-
-
-def language_model(wildcards):
-    """The folder of a language model as an input, where a rule makes it."""
-    model = MODELS[wildcards.model]
-    made_here = model.source.startswith("package:") or model.random_weights
-    return {"folder": L.prepared_model(model.name)} if made_here else {}
-
-
-def language_model_source(wildcards):
-    """Where the scripts load the language model from."""
-    return language_model(wildcards).get("folder", MODELS[wildcards.model].source)
-
-
-def extraction_settings(wildcards):
-    """How the hidden states of a language model are computed."""
-    keys = {
-        "dtype",
-        "store_dtype",
-        "attention",
-        "ctx_len",
-        "stride",
-        "tokens_per_batch",
-        "trust_remote_code",
-    }
-    return MODELS[wildcards.model].model_dump(include=keys)

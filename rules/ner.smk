@@ -50,16 +50,7 @@ rule recognise_entities:
         runtime=R.ner_runtime_min,
         gpu=C.ner.gpus,
     params:
-        source=NER_SOURCE,
-        ner=C.ner.model_dump(
-            include={
-                "labels",
-                "min_score",
-                "chunk_words",
-                "overlap_words",
-                "batch_size",
-            }
-        ),
+        ner=recognition_settings(NER_SOURCE),
     message:
         "Finding entities in {wildcards.shard}"
     script:

@@ -27,11 +27,13 @@ rule make_demo_notes:
 
 NOTES_KEYS = ("val_fraction", "shards", "val_shards", "max_rows", "drop_empty_text")
 NOTES_SETTINGS = {key: getattr(C.corpus, key) for key in NOTES_KEYS} | {
+    "path": C.corpus.notes,
+    "seed": C.seed,
     "columns": {
         "text": C.corpus.text_column,
         "doc_id": C.corpus.doc_id_column,
         "patient_id": C.corpus.patient_id_column,
-    }
+    },
 }
 
 
@@ -50,9 +52,7 @@ rule prepare_notes:
     resources:
         mem_mb=R.table_memory_mb,
     params:
-        notes=C.corpus.notes,
         settings=NOTES_SETTINGS,
-        seed=C.seed,
     message:
         "Checking the notes and splitting them by patient"
     script:

@@ -2,7 +2,6 @@
 #
 # A gate that jobs depend on would do it too, but then a corrected lexicon or a second model
 # would run everything behind the gate again.
-import json
 import subprocess
 
 MODEL_RULES = {
@@ -24,7 +23,7 @@ def preflight_checks(rules_to_run):
             "ner_labels": C.ner.labels,
         }
     if "prepare_notes" in rules_to_run and "make_demo_notes" not in rules_to_run:
-        checks["notes"] = NOTES_SETTINGS | {"path": C.corpus.notes, "seed": C.seed}
+        checks["notes"] = NOTES_SETTINGS
     if MODEL_RULES & rules_to_run:
         keys = {"name", "source", "layers", "ctx_len", "trust_remote_code"}
         checks["models"] = {

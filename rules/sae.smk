@@ -1,15 +1,4 @@
 # Sparse autoencoders: trained, calibrated, applied to every token.
-import hashlib
-import json
-
-
-def checkpoint_folder(wildcards):
-    """Where a killed training job finds its checkpoints: never an output, so never wiped."""
-    settings = json.dumps([sae_settings(wildcards), C.seed], sort_keys=True)
-    digest = hashlib.sha256(settings.encode()).hexdigest()[:12]
-    return L.sae("checkpoints").format(**wildcards) + f"/{digest}"
-
-
 rule train_sae:
     input:
         train=shards(rules.extract_activations.output.activations, L.train_shards),

@@ -5,7 +5,7 @@ packages="r-base-core r-cran-lme4 r-cran-lmertest r-cran-broom.mixed r-cran-dply
 libraries='c("lme4", "lmerTest", "broom.mixed", "dplyr", "glmmTMB")'
 
 if command -v Rscript >/dev/null 2>&1 &&
-	Rscript -e "quit(status = !all(nzchar(sapply($libraries, system.file))))" >/dev/null 2>&1; then
+	Rscript -e "quit(status = !all(nzchar(sapply($libraries, function(p) system.file(package = p)))))" >/dev/null 2>&1; then
 	exit 0
 fi
 

@@ -26,11 +26,12 @@ def main() -> None:
     parser.add_argument("--architecture", default="topk")
     parser.add_argument("--precision", default="highest", choices=["highest", "medium"])
     parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--threads", type=int, default=workload.Workload().threads)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     load = workload.Workload()
-    torch.set_num_threads(load.threads)
+    torch.set_num_threads(arguments.threads)
     torch.manual_seed(load.seed)
     train, held_out = workload.read(arguments.data)
     batches = train.split(load.batch_size)[: load.n_train // load.batch_size]
@@ -40,18 +41,21 @@ def main() -> None:
     reset_peak_memory()
     base = memory_mb("VmRSS")
     step, evaluate = module.make(arguments.architecture, train, load)
-    seconds = []
+    seconds, cpu_seconds = [], []
     for number in range(arguments.steps):
-        begin = time.perf_counter()
+        begin, cpu_begin = time.perf_counter(), time.process_time()
         step(batches[number % len(batches)])
         seconds.append(time.perf_counter() - begin)
+        cpu_seconds.append(time.process_time() - cpu_begin)
     peak = memory_mb("VmHWM") - base
     result = {
         "name": arguments.trainer,
         "architecture": arguments.architecture,
         "precision": arguments.precision,
         "steps": arguments.steps,
+        "threads": arguments.threads,
         **rates(seconds, load.batch_size),
+        "tokens_per_cpu_s": load.batch_size / statistics.median(cpu_seconds),
         **quality(evaluate, held_out),
         "peak_rss_mb": peak,
         "workload": asdict(load),

@@ -24,12 +24,21 @@ ARCHITECTURES = {
     "batch_topk": ("saelens", "dictionary_learning", "overcomplete"),
     "matryoshka": ("saelens", "dictionary_learning"),
 }
-COLUMNS = ("tokens_per_s", "tokens_per_s_all_steps", "fvu", "dead_fraction", "peak_rss_mb")
+COLUMNS = (
+    *("tokens_per_s", "tokens_per_s_all_steps", "tokens_per_cpu_s"),
+    *("fvu", "dead_fraction", "peak_rss_mb"),
+)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--threads", type=int, default=workload.Workload().threads)
+    parser.add_argument(
+        "--by-cpu-time",
+        action="store_true",
+        help="compare tokens per CPU second: for a busy machine, with --threads 1",
+    )
     parser.add_argument("--environments", type=Path, default=HERE / ".environments")
     parser.add_argument("--out", type=Path, default=HERE.parent / "results/sae_training.json")
     parser.add_argument("--only", nargs="*", choices=list(ARCHITECTURES), default=None)
@@ -42,10 +51,10 @@ def main() -> None:
         workload.write(data, workload.Workload())
         for trainer, architecture, precision in plan(architectures):
             python = pythons.get(trainer.removeprefix("peer_"), Path(sys.executable))
-            result = measure(python, trainer, architecture, precision, data, arguments.steps)
+            result = measure(python, trainer, architecture, precision, data, arguments)
             results.append(result)
             print(line(result), flush=True)
-    summary = summarise(results)
+    summary = summarise(results, "tokens_per_cpu_s" if arguments.by_cpu_time else "tokens_per_s")
     for key, value in summary.items():
         if key != "trainers":
             print(f"{key}: {json.dumps(value)}")
@@ -86,23 +95,29 @@ def environment(peer: str, folder: Path) -> Path:
 
 
 def measure(
-    python: Path, trainer: str, architecture: str, precision: str, data: Path, steps: int
+    python: Path,
+    trainer: str,
+    architecture: str,
+    precision: str,
+    data: Path,
+    arguments: argparse.Namespace,
 ) -> dict:
     out = data.with_name("result.json")
     command = [
         str(python), "measure.py", trainer, "--architecture", architecture,
-        "--precision", precision, "--steps", str(steps), "--data", str(data), "--out", str(out),
+        "--precision", precision, "--steps", str(arguments.steps), "--threads",
+        str(arguments.threads), "--data", str(data), "--out", str(out),
     ]  # fmt: skip
-    threads = {"OMP_NUM_THREADS": str(workload.Workload().threads), "HF_HUB_OFFLINE": "1"}
+    threads = {"OMP_NUM_THREADS": str(arguments.threads), "HF_HUB_OFFLINE": "1"}
     subprocess.run(
         command, cwd=HERE, env={**os.environ, **threads}, check=True, stderr=subprocess.DEVNULL
     )
     return json.loads(out.read_text(encoding="utf-8"))
 
 
-def summarise(results: list[dict]) -> dict:
+def summarise(results: list[dict], measured: str) -> dict:
     """Ratios to the fastest peer of each architecture, and the share of the floor reached."""
-    rate = {(r["name"], r["architecture"], r["precision"]): r["tokens_per_s"] for r in results}
+    rate = {(r["name"], r["architecture"], r["precision"]): r[measured] for r in results}
     ratios = {}
     for architecture in dict.fromkeys(r["architecture"] for r in results):
         peers = {
@@ -123,6 +138,7 @@ def summarise(results: list[dict]) -> dict:
         ratios[architecture] = entry
     summary = {
         "trainers": [{k: v for k, v in r.items() if k != "workload"} for r in results],
+        "compared": measured,
         "ratio_to_fastest_peer": ratios,
         "workload": results[0]["workload"],
     }

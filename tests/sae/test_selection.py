@@ -35,7 +35,7 @@ def test_top_k_per_token_is_torch_topk(n, latents, k, seed):
 
 def test_blocks_do_not_change_the_selection(blocks):
     x, w, b = problem(300, 6, 500, 0)
-    pattern, values = top_k_per_token(x, w, b, 7)
+    _, values = top_k_per_token(x, w, b, 7)
     expected = (x @ w.T + b).topk(7).values
     torch.testing.assert_close(values.view(300, 7).sort(1, descending=True).values, expected)
 

@@ -117,7 +117,7 @@ def test_gradients_accumulate_over_several_uses(parts):
 
 
 def test_the_transposed_pattern_is_the_transpose():
-    pattern, mask = random_pattern(0.3)
+    pattern, _ = random_pattern(0.3)
     values = torch.arange(1.0, pattern.n_entries + 1)
     order, transposed = pattern.transposed
     torch.testing.assert_close(transposed.dense(values[order]), pattern.dense(values).T)

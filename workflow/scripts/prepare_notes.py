@@ -8,8 +8,6 @@ with job(snakemake):
 
     settings = dict(snakemake.params.settings)
     columns = NoteColumns(**settings.pop("columns"))
-    notes, summary = prepare_notes(
-        snakemake.params.notes, columns, seed=snakemake.params.seed, **settings
-    )
+    notes, summary = prepare_notes(columns=columns, **settings)
     write_notes(snakemake.output.notes, notes)
     write_json(snakemake.output.summary, summary.as_dict())

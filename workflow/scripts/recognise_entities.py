@@ -15,7 +15,7 @@ with job(snakemake):
     ner = dict(snakemake.params.ner)
     spans = recognise_entities(
         notes.iter_rows(),
-        load_gliner(snakemake.params.source),
+        load_gliner(ner.pop("source")),
         n_notes=notes.height,
         **ner,
     )

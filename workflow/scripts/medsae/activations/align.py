@@ -118,7 +118,9 @@ def align_spans(
             columns = aligned.select(ALIGNED_SPANS.names).to_arrow()
             writer.write_table(columns.cast(ALIGNED_SPANS))
     if n_dropped:
-        logger.warning("%d entity spans overlap no token of their shard and were dropped", n_dropped)
+        logger.warning(
+            "%d entity spans overlap no token of their shard and were dropped", n_dropped
+        )
     return n_dropped
 
 

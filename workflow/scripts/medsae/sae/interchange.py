@@ -32,7 +32,12 @@ def save_saelens(folder: str | Path, sae: SparseAutoencoder) -> None:
     """Write ``sae`` to ``folder`` so that ``sae_lens.SAE.load_from_disk`` reads it."""
     weights = _folded(sae)
     w_enc, w_dec, b_dec = weights["W_enc"], weights["W_dec"], weights["b_pre"]
-    tensors = {"W_enc": w_enc.T, "W_dec": w_dec, "b_dec": b_dec, "b_enc": sae.b_enc}
+    tensors: dict[str, Tensor] = {
+        "W_enc": w_enc.T,
+        "W_dec": w_dec,
+        "b_dec": b_dec,
+        "b_enc": sae.b_enc,
+    }
     config: dict[str, Any] = {"d_in": sae.d_model, "d_sae": sae.config.n_latents}
     name = sae.config.architecture
     if name == "topk":
@@ -41,7 +46,8 @@ def save_saelens(folder: str | Path, sae: SparseAutoencoder) -> None:
         config["architecture"] = "standard"
     elif name == "gated":
         config["architecture"] = "gated"
-        tensors |= {"b_gate": tensors.pop("b_enc"), "r_mag": sae.r_mag, "b_mag": sae.b_mag}
+        magnitude = {name: sae.get_parameter(name) for name in ("r_mag", "b_mag")}
+        tensors |= {"b_gate": tensors.pop("b_enc"), **magnitude}
     else:
         config["architecture"] = "jumprelu"
         tensors["threshold"] = _thresholds(sae)
@@ -180,9 +186,10 @@ def _folded(sae: SparseAutoencoder) -> dict[str, Tensor]:
 
 def _thresholds(sae: SparseAutoencoder) -> Tensor:
     """Inference threshold of every latent [n_latents]."""
-    if hasattr(sae, "log_threshold"):
-        return sae.log_threshold.detach().exp()
-    single = sae.thresholds[-1] if hasattr(sae, "thresholds") else sae.threshold
+    state = sae.state_dict()
+    if "log_threshold" in state:
+        return state["log_threshold"].exp()
+    single = state["thresholds"][-1] if "thresholds" in state else state["threshold"]
     if float(single) < 0:
         raise UserError("this SAE has no inference threshold yet; train it first.")
     return single.expand(sae.config.n_latents)

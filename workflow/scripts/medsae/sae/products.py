@@ -6,6 +6,7 @@ while it is in cache, so a full [n_tokens, n_latents] matrix never exists.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -39,7 +40,7 @@ def fast_float32_products() -> Iterator[None]:
     oneDNN is faster than MKL on many processors, but on some it quietly rounds to
     bfloat16, so it is tried once before it is trusted. CUDA is left as it is.
     """
-    backend = torch.backends.mkldnn.matmul
+    backend: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
     before = backend.fp32_precision
     try:
         backend.fp32_precision = "bf16"

@@ -116,7 +116,7 @@ def decode(values: Tensor, pattern: Pattern, weight: Tensor, rows: Rows = None) 
     ``weight`` [n_latents, d] receives its gradient in ``weight.grad`` if it requires one.
     With ``rows`` (a slice or a vector of latents) the pattern's columns number those rows.
     """
-    return _Decode.apply(values, pattern, weight, rows)  # type: ignore[no-any-return]
+    return _Decode.apply(values, pattern, weight, rows)
 
 
 def pre_activations(
@@ -134,9 +134,7 @@ def pre_activations(
     already computed them in full precision. Gradients reach ``b_pre`` [d], ``b_enc``
     [n_latents] and, in ``weight.grad``, ``weight`` [n_latents, d].
     """
-    return _PreActivations.apply(  # type: ignore[no-any-return]
-        b_pre, b_enc, centred, weight, pattern, known, rows
-    )
+    return _PreActivations.apply(b_pre, b_enc, centred, weight, pattern, known, rows)
 
 
 def gradient_of(weight: Tensor) -> Tensor:

@@ -31,7 +31,9 @@ class Trainer:
         self.optimizer = build_optimizer(
             self.parameters, train, base_learning_rate(self.sae, train)
         )
-        self.averages = [p.detach().clone() for p in self.parameters] if train.ema else []
+        self.averages = (
+            [p.detach().clone() for p in self.parameters] if train.ema is not None else []
+        )
         self.tokens_since_fired = torch.zeros(
             self.sae.n_latents, dtype=torch.int64, device=model.W_enc.device
         )
@@ -70,7 +72,7 @@ class Trainer:
             with torch.no_grad():
                 model.W_dec.div_(torch.linalg.vector_norm(model.W_dec, dim=1, keepdim=True))
         model.after_step(objective.code)
-        if self.averages:
+        if self.train.ema is not None:
             torch._foreach_lerp_(
                 self.averages, [p.data for p in self.parameters], 1 - self.train.ema
             )
