@@ -19,7 +19,7 @@ demo: setup ## Run the study on the embedded default
 
 report: setup
 	@if [ ! -e report.html ] || [ results/demo/summary.md -nt report.html ]; then \
-		$(SNAKEMAKE) --report report.html; fi
+		$(SNAKEMAKE) --report report.html --report-stylesheet report/report.css; fi
 
 test: setup-dev ## Unit and property tests
 	$(BIN)/python -m pytest
@@ -28,6 +28,7 @@ test-e2e: setup-dev ## End-to-end runs through snakemake (minutes)
 	$(BIN)/python -m pytest -m slow --ignore tests/slurm
 
 test-slurm: setup-dev ## The same on a real Slurm, started on this machine (root, minutes)
+	@sh tests/slurm/install.sh
 	$(BIN)/python -m pytest -m slow tests/slurm
 
 bench-sae: setup ## SAE training beside its peers (makes their environments)

@@ -49,8 +49,8 @@ def shards(pattern, names=L.shards):
 
 
 def model_settings(wildcards):
-    """The configuration of the language model at hand."""
-    return MODELS[wildcards.model].model_dump()
+    """What the activations of the language model at hand depend on."""
+    return MODELS[wildcards.model].model_dump(exclude={"size", "gpus", "saes"})
 
 
 def sae_settings(wildcards):

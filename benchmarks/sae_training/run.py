@@ -25,8 +25,12 @@ ARCHITECTURES = {
     "matryoshka": ("saelens", "dictionary_learning"),
 }
 COLUMNS = (
-    *("tokens_per_s", "tokens_per_s_all_steps", "tokens_per_cpu_s"),
-    *("fvu", "dead_fraction", "peak_rss_mb"),
+    "tokens_per_s",
+    "tokens_per_s_all_steps",
+    "tokens_per_cpu_s",
+    "fvu",
+    "dead_fraction",
+    "peak_rss_mb",
 )
 
 
@@ -39,7 +43,7 @@ def main() -> None:
         action="store_true",
         help="compare tokens per CPU second: for a busy machine, with --threads 1",
     )
-    parser.add_argument("--environments", type=Path, default=HERE / ".environments")
+    parser.add_argument("--environments", type=Path, default=HERE.parent / ".envs")
     parser.add_argument("--out", type=Path, default=HERE.parent / "results/sae_training.json")
     parser.add_argument("--only", nargs="*", choices=list(ARCHITECTURES), default=None)
     arguments = parser.parse_args()

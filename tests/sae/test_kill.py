@@ -40,7 +40,7 @@ def test_a_killed_process_goes_on_to_the_same_bits(shards, sae_config, train_con
     train = train_config(
         600, checkpoint_every=20, validate_every=100, dead_after_tokens=2000, ema=0.95
     )
-    assert start(write_request(tmp_path, "whole", sae, train, shards)).wait(120) == 0
+    assert start(write_request(tmp_path, "whole", sae, train, shards)).wait(900) == 0
 
     request, folder = write_request(tmp_path, "killed", sae, train, shards), tmp_path / "killed"
     for kill_after in (1, 4):  # checkpoints seen before each kill
@@ -53,7 +53,7 @@ def test_a_killed_process_goes_on_to_the_same_bits(shards, sae_config, train_con
         process.send_signal(signal.SIGKILL)
         assert process.wait(60) == -signal.SIGKILL
         assert not (folder / "latest.safetensors").exists()
-    assert start(request).wait(120) == 0
+    assert start(request).wait(900) == 0
     for name in ("best.safetensors", "latest.safetensors"):
         whole, killed = load_sae(tmp_path / "whole" / name), load_sae(folder / name)
         for key, value in whole.state_dict().items():

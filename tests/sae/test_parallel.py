@@ -13,6 +13,8 @@ import medsae
 from medsae.sae import load_sae
 from medsae.sae.train import METRICS_NAME
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = Path(__file__).with_name("train_in_process.py")
 TOLERANCE = 2e-4  # largest difference of a weight after 60 steps, from the order of sums
 
@@ -43,7 +45,7 @@ def train(tmp_path, folder, sae, config, shards, processes):
         env=environment,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=900,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return tmp_path / folder

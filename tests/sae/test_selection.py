@@ -3,6 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from medsae.device import fast_float32_products
 from medsae.sae import products
 from medsae.sae.selection import above_threshold, top_k_per_batch, top_k_per_token
 
@@ -90,7 +91,7 @@ def test_bfloat16_selection_agrees_with_float32_and_leaves_values_to_be_computed
 def test_fast_products_are_exact_and_leave_the_setting_as_it_was():
     before = torch.backends.mkldnn.matmul.fp32_precision
     x, w, _ = problem(400, 300, 500, 4)
-    with products.fast_float32_products():
+    with fast_float32_products():
         found = x @ w.T
     torch.testing.assert_close(found.double(), x.double() @ w.double().T, rtol=0, atol=1e-3)
     assert torch.backends.mkldnn.matmul.fp32_precision == before

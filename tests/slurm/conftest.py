@@ -4,6 +4,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -34,27 +35,51 @@ def cluster(tmp_path_factory) -> Iterator:
         cluster.stop()
 
 
-@pytest.fixture
-def snakemake(cluster) -> Callable[..., subprocess.Popen]:
-    """Start `snakemake --profile slurm ...` from the repository root, with the overlay."""
-    started: list[subprocess.Popen] = []
+class Run:
+    """A running Snakemake; what it prints goes to a file, since a full pipe would stop it."""
 
-    def start(directory: Path, *arguments: str) -> subprocess.Popen:
-        command = [sys.executable, "-m", "snakemake", "--profile", "slurm"]
+    def __init__(self, command: list[str], log: Path) -> None:
+        self.log = log
+        environment = os.environ | {"HF_HUB_OFFLINE": "1"}
+        environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
+        with log.open("w") as output:
+            self.process = subprocess.Popen(
+                command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT
+            )
+
+    def output(self) -> str:
+        """The end of what it has printed so far."""
+        return self.log.read_text()[-6000:]
+
+    def succeeds(self, timeout: float) -> None:
+        """Wait for it; fail with its output if it failed."""
+        assert self.process.wait(timeout) == 0, self.output()
+
+    def wait_for(self, condition: Callable[[], object], timeout: float) -> None:
+        """Wait until ``condition()`` holds; fail if Snakemake ends first."""
+        deadline = time.monotonic() + timeout
+        while not condition():
+            assert self.process.poll() is None, self.output()
+            assert time.monotonic() < deadline, self.output()
+            time.sleep(0.5)
+
+    def kill(self) -> None:
+        """End it as a power failure would."""
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+def snakemake(cluster, tmp_path_factory) -> Iterator[Callable[..., Run]]:
+    """Start `snakemake --profile slurm ...` from the repository root, with the overlay."""
+    started: list[Run] = []
+
+    def start(directory: Path, *arguments: str) -> Run:
+        command = [sys.executable, "-m", "snakemake", *arguments, "--profile", "slurm"]
         command += ["--workflow-profile", str(HERE / "profile"), "--directory", str(directory)]
-        process = subprocess.Popen(
-            [*command, *arguments],
-            cwd=ROOT,
-            env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        started.append(process)
-        return process
+        started.append(Run(command, tmp_path_factory.mktemp("log") / "snakemake.log"))
+        return started[-1]
 
     yield start
-    for process in started:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
+    for run in started:
+        run.kill()

@@ -1,7 +1,6 @@
 """On a real Slurm: what is asked for, and what happens to jobs that are killed."""
 
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -17,9 +16,7 @@ def requests(cluster, rule: str) -> list[dict[str, str]]:
 
 
 def test_killed_jobs_are_resubmitted_with_more_and_succeed(cluster, snakemake, tmp_path):
-    process = snakemake(tmp_path, "--snakefile", SNAKEFILE, "all")
-    output, _ = process.communicate(timeout=400)
-    assert process.returncode == 0, output
+    snakemake(tmp_path, "all", "--snakefile", SNAKEFILE).succeeds(timeout=900)
 
     assert (tmp_path / "memory").read_text() == "1200\n"
     memory = requests(cluster, "needs_memory")
@@ -39,14 +36,10 @@ def test_killed_jobs_are_resubmitted_with_more_and_succeed(cluster, snakemake, t
 
 
 def test_a_cancelled_job_is_submitted_again(cluster, snakemake, tmp_path):
-    process = snakemake(tmp_path, "--snakefile", SNAKEFILE, "waited")
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "started").exists():
-        assert time.monotonic() < deadline and process.poll() is None, process.stdout.read()
-        time.sleep(0.5)
+    run = snakemake(tmp_path, "waited", "--snakefile", SNAKEFILE)
+    run.wait_for((tmp_path / "started").exists, timeout=300)
     (tmp_path / "seen").touch()
     (job,) = cluster.jobs()
     subprocess.run(["scancel", job], check=True)
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 0, output
+    run.succeeds(timeout=300)
     assert (tmp_path / "waited").exists()

@@ -5,9 +5,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "workflow" / "scripts"))
 
+from medsae.device import fast_float32_products
 from medsae.sae import SAEConfig, TrainConfig, build_sae
 from medsae.sae.initialize import SAMPLE_ROWS, initialize
-from medsae.sae.products import fast_float32_products
 from medsae.sae.trainer import Trainer
 
 COMPUTE = "float32"

@@ -16,6 +16,7 @@ from transformers.utils import logging as transformers_logging
 
 from medsae.activations.check import load_config
 from medsae.activations.source import resolve_source
+from medsae.device import fast_float32_products
 from medsae.io import UserError
 
 
@@ -92,7 +93,8 @@ class BlockReader:
 
         handle = decoder_blocks(self.decoder)[-1].register_forward_hook(catch)
         try:
-            self.decoder(input_ids=token_ids.to(self.device), use_cache=False)
+            with fast_float32_products():
+                self.decoder(input_ids=token_ids.to(self.device), use_cache=False)
         finally:
             handle.remove()
         return caught[0]

@@ -32,8 +32,10 @@ def prepare_language_model(
     """Write config, tokenizer and safetensors of ``source`` to ``folder``.
 
     Quantised GGUF weights are widened. With ``random_weights`` the architecture and the
-    tokenizer stay and the weights are drawn anew by the model's own initialisation,
-    seeded by ``seed``. The folder appears whole or not at all.
+    tokenizer stay and every weight is drawn anew, seeded by ``seed``, from a normal
+    distribution with the mean and deviation of the trained tensor it replaces: a network's
+    own initialisation would drown the token embeddings, and with them the words, in the
+    output of its blocks. The folder appears whole or not at all.
 
     Raises ``UserError`` as ``load_config`` does, and if the tokenizer cannot be loaded.
     """
@@ -46,16 +48,11 @@ def prepare_language_model(
         model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
     n_parameters = model.num_parameters()
     dtype = torch.bfloat16 if n_parameters > LARGE else torch.float32
+    state = _read_weights(found, dtype, trust_remote_code)
     if random_weights:
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            model = AutoModelForCausalLM.from_config(
-                config, dtype=dtype, trust_remote_code=trust_remote_code
-            )
-    else:
-        state = _read_weights(found, dtype, trust_remote_code)
-        model.load_state_dict(state, assign=True)
-        model.tie_weights()
+        _redraw(state, seed)
+    model.load_state_dict(state, assign=True)
+    model.tie_weights()
     with _whole_folder(Path(folder)) as temporary:
         _save_tokenizer(found, model, temporary, trust_remote_code)
         model.config.dtype = dtype
@@ -72,6 +69,15 @@ def _read_weights(
         found.name, dtype=dtype, trust_remote_code=trust_remote_code, **found.arguments
     )
     return loaded.state_dict()
+
+
+def _redraw(state: dict[str, torch.Tensor], seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    for name in sorted(state):
+        trained = state[name]
+        if trained.is_floating_point() and trained.numel() > 1:
+            mean, deviation = float(trained.float().mean()), float(trained.float().std())
+            trained.normal_(mean, deviation, generator=generator)
 
 
 def _save_tokenizer(

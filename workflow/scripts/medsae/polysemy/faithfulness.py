@@ -35,6 +35,7 @@ SPLICE_TOLERANCE = 0.02
 LOSSES = ("ce_clean", "ce_reconstructed", "ce_mean_ablated", "ce_error_kept")
 PASSED = "passed"
 NOT_APPLICABLE = "not applicable: random weights"
+NO_GAP = "replacing the activations by their mean does not raise the loss"
 
 
 def sample_windows(tokens: pl.LazyFrame, ctx_len: int, seed: int) -> pl.DataFrame:
@@ -67,10 +68,13 @@ def measure_faithfulness(
 ) -> pl.DataFrame:
     """One row: each loss in nats per token, loss recovered and FVU, with 95% intervals.
 
-    Intervals are percentiles of a bootstrap over patients. Raises ``UserError`` if no
-    window was sampled, or if the clean loss is above ln(vocabulary), the loss of guessing:
-    then model, tokens and precision do not belong together. A model with random weights
-    does guess, so ``check`` says that this does not apply.
+    Intervals are percentiles of a bootstrap over patients. Loss recovered is null where the
+    interval of CE_mean − CE_clean reaches zero: there is nothing to recover.
+
+    Raises ``UserError`` if no window was sampled, or if the clean loss is above
+    ln(vocabulary), the loss of guessing: then model, tokens and precision do not belong
+    together. A model with random weights does guess, so ``check`` says that this does not
+    apply.
     """
     if windows.is_empty():
         raise UserError(

@@ -22,7 +22,7 @@ from medsae.sae.checkpoint import (
 )
 from medsae.sae.config import save_config
 from medsae.sae.model import INFERENCE_ROWS, SparseAutoencoder
-from medsae.sae.products import fast_float32_products
+from medsae.device import fast_float32_products
 from medsae.sae.quantile import QuantileSketch
 from medsae.store import ActivationStore
 

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from medsae.io import UserError, atomic_path
 
-NOTE_KEY = "medsae"
+METADATA_KEY = "medsae"
+NOTE_KEY = "note"
 CRC_KEY = "crc32"
 
 
@@ -23,8 +24,10 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], note: Mapping[str, A
     note_text = json.dumps(note)
     crcs = {name: _crc(tensor) for name, tensor in sorted(held.items())}
     crcs[NOTE_KEY] = zlib.crc32(note_text.encode())
+    # One key: safetensors writes several in an order that changes from run to run.
+    sealed = json.dumps({NOTE_KEY: note_text, CRC_KEY: crcs})
     with atomic_path(path) as temporary:
-        save_file(held, temporary, {NOTE_KEY: note_text, CRC_KEY: json.dumps(crcs)})
+        save_file(held, temporary, {METADATA_KEY: sealed})
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -34,9 +37,9 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            crcs = json.loads(metadata[CRC_KEY])
-            note = json.loads(metadata[NOTE_KEY])
+            sealed = json.loads((file.metadata() or {})[METADATA_KEY])
+            crcs = sealed[CRC_KEY]
+            note = json.loads(sealed[NOTE_KEY])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such file; run the step that writes it.") from None
@@ -45,7 +48,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             f"{path}: not a readable checkpoint ({error}); delete it to go on from the one before."
         ) from None
     found = {name: _crc(tensor) for name, tensor in tensors.items()}
-    found[NOTE_KEY] = zlib.crc32(metadata[NOTE_KEY].encode())
+    found[NOTE_KEY] = zlib.crc32(sealed[NOTE_KEY].encode())
     names = found.keys() | crcs.keys()
     if bad := sorted(name for name in names if found.get(name) != crcs.get(name)):
         raise UserError(

@@ -26,7 +26,7 @@ from medsae.sae.config import SAEConfig, TrainConfig, save_config
 from medsae.sae.curves import EventLog
 from medsae.sae.initialize import SAMPLE_ROWS, initialize
 from medsae.sae.metrics import peak_memory_mb
-from medsae.sae.products import fast_float32_products
+from medsae.device import fast_float32_products
 from medsae.sae.trainer import Trainer
 from medsae.sae.latents import write_latents
 from medsae.sae.validate import validate
