@@ -25,7 +25,7 @@ test: setup-dev ## Unit and property tests
 	$(BIN)/python -m pytest
 
 test-e2e: setup-dev ## End-to-end runs through snakemake (minutes)
-	$(BIN)/python -m pytest -m slow --ignore tests/slurm
+	$(BIN)/python -m pytest -m slow tests/e2e
 
 test-slurm: setup-dev ## The same on a real Slurm, started on this machine (root, minutes)
 	@sh tests/slurm/install.sh

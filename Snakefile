@@ -9,10 +9,9 @@
 #   rules/polysemy.smk       occurrences of each term, their senses and their latents
 #   rules/metrics.smk        overlap, entropy, sense-linked latents, probes, retrieval, ablation
 #   rules/mixed_effects.smk  mixed-effects models in R, across models and layers
-#   rules/report.smk         figures and words
+#   rules/report.smk         words; rules/figures.smk figures
 #   rules/plan.smk           what a run will take, before it runs
 #   rules/preflight.smk      bad input refused before the first job
-#   rules/plan.smk           what it will take, before anything runs
 #
 # config/ says what is studied, profiles/ where it runs.
 from snakemake.utils import min_version

@@ -36,7 +36,7 @@ rule extract_activations:
         L.benchmark("extract_activations", "model", "layer", "shard")
     conda:
         "../envs/torch.yaml"
-    threads: 2
+    threads: HALF
     resources:
         mem_mb=R.extraction_memory_mb,
         runtime=R.extraction_runtime_min,

@@ -20,6 +20,9 @@ except UserError as error:
 
 L = Layout(C)
 R = Requests(C)
+# Threads of a heavy job: half of the machine, so that two run side by side. Two jobs of one
+# thread do more than one of two. A cluster has no number of cores: eight there.
+HALF = max(1, (workflow.resource_settings.cores or 16) // 2)
 MODELS = {model.name: model for model in C.models}
 SAES = {sae.name: sae for sae in C.saes}
 

@@ -20,7 +20,7 @@ rule measure_jaccard:
         L.benchmark("measure_jaccard", "model", "layer", "sae")
     conda:
         "../envs/notes.yaml"
-    threads: 2
+    threads: HALF
     resources:
         mem_mb=R.table_memory_mb,
     params:
@@ -65,7 +65,7 @@ rule find_sense_linked_latents:
         L.benchmark("find_sense_linked_latents", "model", "layer", "sae")
     conda:
         "../envs/notes.yaml"
-    threads: 2
+    threads: HALF
     resources:
         mem_mb=R.table_memory_mb,
     params:
@@ -89,7 +89,7 @@ rule probe_latents:
         L.benchmark("probe_latents", "model", "layer", "sae")
     conda:
         "../envs/notes.yaml"
-    threads: 2
+    threads: HALF
     resources:
         mem_mb=R.table_memory_mb,
     params:
@@ -115,7 +115,7 @@ rule measure_retrieval:
         L.benchmark("measure_retrieval", "model", "layer", "sae")
     conda:
         "../envs/torch.yaml"
-    threads: 2
+    threads: HALF
     resources:
         mem_mb=R.table_memory_mb,
     params:
@@ -147,7 +147,7 @@ rule ablate_latents:
         L.benchmark("ablate_latents", "model", "layer", "sae")
     conda:
         "../envs/torch.yaml"
-    threads: 2
+    threads: HALF
     resources:
         mem_mb=R.extraction_memory_mb,
         runtime=R.ablation_runtime_min,

@@ -17,7 +17,7 @@ if C.ner.adapt:
             L.benchmark("adapt_ner")
         conda:
             "../envs/ner.yaml"
-        threads: 2
+        threads: HALF
         resources:
             mem_mb=R.ner_memory_mb,
             gpu=C.ner.gpus,

@@ -1,7 +1,8 @@
 # Before the first job of a run: everything that can be refused is refused, in one sentence.
 #
 # A gate that jobs depend on would do it too, but then a corrected lexicon or a second model
-# would run everything behind the gate again.
+# would run everything behind the gate again, and `ancient()` does not help: a run that remakes
+# an ancient input may end without making the targets behind it (Snakemake 9.27).
 import subprocess
 
 MODEL_RULES = {
@@ -9,13 +10,15 @@ MODEL_RULES = {
     "tokenize_notes",
     "extract_activations",
     "ablate_latents",
+    "adapt_ner",
+    "recognise_entities",
 }
 
 
 def preflight_checks(rules_to_run):
     """The checks that a run of `rules_to_run` needs, as preflight.py reads them."""
     checks = {}
-    if "prepare_lexicon" in rules_to_run:
+    if rules_to_run & {"prepare_lexicon", "find_occurrences"}:
         checks["lexicon"] = {
             "lexicon": C.polysemy.lexicon,
             "controls": C.polysemy.controls,
@@ -24,6 +27,9 @@ def preflight_checks(rules_to_run):
         }
     if "prepare_notes" in rules_to_run and "make_demo_notes" not in rules_to_run:
         checks["notes"] = NOTES_SETTINGS
+    gold = C.corpus.gold_senses
+    if gold and "find_occurrences" in rules_to_run and Path(gold).exists():
+        checks["gold_senses"] = gold
     if MODEL_RULES & rules_to_run:
         keys = {"name", "source", "layers", "ctx_len", "trust_remote_code"}
         checks["models"] = {

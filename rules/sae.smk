@@ -15,7 +15,7 @@ rule train_sae:
         L.benchmark("train_sae", "model", "layer", "sae")
     conda:
         "../envs/torch.yaml"
-    threads: 2
+    threads: HALF
     resources:
         mem_mb=R.sae_training_memory_mb,
         runtime=R.sae_training_runtime_min,
@@ -45,7 +45,7 @@ rule calibrate_sae:
         L.benchmark("calibrate_sae", "model", "layer", "sae")
     conda:
         "../envs/torch.yaml"
-    threads: 2
+    threads: HALF
     resources:
         mem_mb=R.sae_encoding_memory_mb,
         runtime=R.sae_encoding_runtime_min,
@@ -72,7 +72,7 @@ rule export_topk:
         L.benchmark("export_topk", "model", "layer", "sae", "shard")
     conda:
         "../envs/torch.yaml"
-    threads: 2
+    threads: HALF
     resources:
         mem_mb=R.sae_encoding_memory_mb,
         runtime=R.sae_encoding_runtime_min,

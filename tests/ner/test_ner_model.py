@@ -58,7 +58,7 @@ def train(n_steps):
     model = build()
     notes, spans = annotated(30, seed=0)
     examples = AnnotatedNotes(notes, spans, LABELS, model.data_processor.words_splitter, 12, "s")
-    losses = adapt_gliner(model, examples, LABELS, Training(n_steps, 4, 3e-4, 2e-3, 48), seed=0)
+    losses = adapt_gliner(model, examples, LABELS, Training(n_steps, 4, 1e-4, 1e-3, 48), seed=0)
     return model, losses
 
 

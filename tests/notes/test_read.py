@@ -94,6 +94,23 @@ def test_a_truncated_gzip_is_refused(tmp_path):
     assert "truncated" in refused(write(tmp_path / "a.csv.gz", whole[: len(whole) // 2]))
 
 
+def test_a_damaged_gzip_is_refused(tmp_path):
+    whole = bytearray(gzip.compress((HEADER + "1,p,some text\n" * 400).encode()))
+    whole[len(whole) // 2] ^= 0xFF
+    assert "gzip" in refused(write(tmp_path / "a.csv.gz", bytes(whole)))
+
+
+def test_a_column_named_twice_is_refused(tmp_path):
+    assert "twice" in refused(write(tmp_path / "a.csv", "id,patient,text,text\n1,2,x,y\n"))
+
+
+def test_a_file_without_a_header_is_not_quoted(tmp_path):
+    note = "Seen by Mr Confidential for a cough that has lasted three weeks, no fever, no pain"
+    message = refused(write(tmp_path / "a.csv", f'1,p,"{note}"\n2,p,"{note}"\n'))
+    assert "no header" in message
+    assert "Confidential" not in message
+
+
 def test_a_bad_json_line_is_named(tmp_path):
     good = json.dumps({"id": "1", "patient": "p", "text": "x"})
     assert "line 2 is not JSON" in refused(write(tmp_path / "a.jsonl", good + "\n{oops\n"))

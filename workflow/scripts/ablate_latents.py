@@ -3,7 +3,6 @@
 from entry import job
 
 with job(snakemake):
-    import shutil
     from pathlib import Path
 
     import polars as pl
@@ -51,4 +50,3 @@ with job(snakemake):
     for name, table in tables.items():
         with atomic_path(snakemake.output[name]) as path:
             table.write_csv(path)
-    shutil.rmtree(how.parts, ignore_errors=True)

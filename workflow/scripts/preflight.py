@@ -1,8 +1,8 @@
 """Before the first job: notes, lexicon and models checked, or one sentence and exit code 1.
 
 Reads from standard input, as JSON, the calls to make: ``notes`` (arguments of
-``prepare_notes``), ``lexicon`` (of ``prepare_lexicon``) and ``models`` (of
-``check_inputs``); those that are absent are not made. Nothing is written.
+``prepare_notes``), ``lexicon`` (of ``prepare_lexicon``), ``gold_senses`` (a path) and ``models``
+(of ``check_inputs``); those that are absent are not made. Nothing is written.
 """
 
 import json
@@ -16,7 +16,11 @@ if __name__ == "__main__":
         if "lexicon" in wanted:
             from medsae.polysemy.lexicon import prepare_lexicon
 
-            prepare_lexicon(**wanted["lexicon"])
+            lexicon = prepare_lexicon(**wanted["lexicon"])
+            if "gold_senses" in wanted:
+                from medsae.polysemy.occurrences import read_gold_senses
+
+                read_gold_senses(wanted["gold_senses"], lexicon)
         if "notes" in wanted:
             from medsae.notes import NoteColumns, prepare_notes
 

@@ -8,6 +8,7 @@ with job(snakemake):
     from pathlib import Path
 
     from medsae.device import best_device
+    from medsae.io import atomic_path
     from medsae.sae import SAEConfig, TrainConfig, train_sae
     from medsae.store import open_shard
 
@@ -22,4 +23,5 @@ with job(snakemake):
 
     result = train_sae(SAEConfig(**settings), training, train, val, folder, best_device())
     for path in snakemake.output:
-        shutil.copyfile(result.folder / Path(path).name, path)
+        with atomic_path(path) as temporary:
+            shutil.copyfile(result.folder / Path(path).name, temporary)

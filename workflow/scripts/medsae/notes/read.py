@@ -8,6 +8,7 @@ import csv
 import gzip
 import json
 import re
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,9 @@ from typing import Any, TextIO
 import polars as pl
 
 from medsae.io import UserError
+
+LONGEST_NAME = 60
+SHOWN_COLUMNS = 30
 
 FORMATS = (".csv", ".csv.gz", ".parquet", ".jsonl")
 
@@ -110,9 +114,16 @@ def _require_columns(path: Path, columns: NoteColumns, existing: list[str]) -> N
     for key, name in keys.items():
         if name is not None and name not in existing:
             raise UserError(
-                f"notes file {path} has no column '{name}' (corpus.{key}); "
-                f"it has: {', '.join(existing)}"
+                f"notes file {path} has no column '{name}' (corpus.{key}); {_columns(existing)}"
             )
+
+
+def _columns(existing: list[str]) -> str:
+    """The existing columns in words, unless the first line is a note rather than a header."""
+    if any(len(name) > LONGEST_NAME or not name.isprintable() for name in existing):
+        return "its first line is no header, or the file is not UTF-8: add a header line"
+    shown = ", ".join(existing[:SHOWN_COLUMNS])
+    return f"it has: {shown}" + (", …" if len(existing) > SHOWN_COLUMNS else "")
 
 
 def _as_text(path: Path, number: int, column: str, value: Any) -> str | None:
@@ -150,6 +161,8 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             header = next(reader, None)
             if not header:
                 raise UserError(f"notes file {path} is empty: give it a header and notes")
+            if len(set(header)) < len(header):
+                raise UserError(f"notes file {path} names a column twice: rename one of them")
             for values in reader:
                 if not values:  # a blank line
                     continue
@@ -166,8 +179,8 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 f"notes file {path}, row {number + 1} (line {reader.line_num}) is malformed "
                 f"({error}): check its quotes"
             ) from None
-        except (EOFError, gzip.BadGzipFile) as error:
-            kind = "is truncated" if isinstance(error, EOFError) else "is not gzip"
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            kind = "is truncated" if isinstance(error, EOFError) else "is no intact gzip file"
             raise UserError(f"notes file {path} {kind}: copy it again") from None
 
 

@@ -99,7 +99,10 @@ def read_gold_senses(path: str | Path, lexicon: pl.DataFrame) -> pl.DataFrame:
     }
     if not Path(path).is_file():
         raise UserError(f"{path} does not exist: set corpus.gold_senses to your file or remove it")
-    table = pl.read_csv(path, infer_schema=False)
+    try:
+        table = pl.read_csv(path, infer_schema=False)
+    except pl.exceptions.PolarsError as error:
+        raise UserError(f"{path} is no readable CSV file ({type(error).__name__})") from None
     missing = [column for column in needed if column not in table.columns]
     if missing:
         raise UserError(
