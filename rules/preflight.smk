@@ -25,7 +25,7 @@ def preflight_checks(rules_to_run):
             "sense_labels": C.polysemy.sense_labels,
             "ner_labels": C.ner.labels,
         }
-    if "prepare_notes" in rules_to_run and "make_demo_notes" not in rules_to_run:
+    if "prepare_notes" in rules_to_run and C.corpus.notes != L.demo("notes.csv"):
         checks["notes"] = NOTES_SETTINGS
     gold = C.corpus.gold_senses
     if gold and "find_occurrences" in rules_to_run and Path(gold).exists():

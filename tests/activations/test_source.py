@@ -89,6 +89,7 @@ def test_an_unknown_model_is_explained(hub: None):
 
 def test_an_unreachable_hub_is_explained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     use_hub(monkeypatch, tmp_path, "http://127.0.0.1:9")  # the discard port: nobody listens
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # the client waits between tries
     with pytest.raises(UserError, match="hub cannot be reached"):
         resolve_source("owner/model").file("config.json")
 
