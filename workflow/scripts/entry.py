@@ -16,9 +16,8 @@ from medsae.io import UserError
 def job(snakemake: Any) -> Iterator[None]:
     """Run a rule's work: log lines to the terminal and to the rule's log.
 
-    A ``UserError`` ends the job with its one sentence; anything else with a traceback in
-    the log. Thread pools get the rule's ``threads``; model hubs are asked only when the
-    configuration names a hub id.
+    A ``UserError`` ends the job with its one sentence; anything else with the kind of the
+    error and where it arose, but not its message. Thread pools get the rule's ``threads``.
     """
     log_path = Path(snakemake.log[0])
     log_path.parent.mkdir(parents=True, exist_ok=True)
@@ -37,7 +36,8 @@ def job(snakemake: Any) -> Iterator[None]:
     except UserError as error:
         logger.error("Error in %s: %s", snakemake.rule, error)
         sys.exit(1)
-    except Exception:
-        with log_path.open("a", encoding="utf-8") as log:
-            traceback.print_exc(file=log)
-        raise
+    except Exception as error:
+        # The message of a library's error may quote a cell, and with it a patient's text.
+        where = "".join(traceback.format_tb(error.__traceback__))
+        logger.error("%s in %s, at\n%s", type(error).__name__, snakemake.rule, where)
+        sys.exit(1)

@@ -114,9 +114,7 @@ def measure_faithfulness(
         "n_tokens": int(sums[:, -1].sum()),
         "n_windows": windows.height,
         "n_patients": len(by_patient),
-        "reason": "replacing the activations by their mean does not raise the loss"
-        if meaningless
-        else None,
+        "reason": NO_GAP if meaningless else None,
     }
     return pl.DataFrame([row], schema_overrides={"reason": pl.String}).fill_nan(None)
 

@@ -27,7 +27,6 @@ SENSES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 MARKERS = ("o", "s", "D", "^", "v", "P")
 
 WIDTH_IN = 9.2
-ROW_IN = 0.23
 LEFT_IN = 2.3
 LABEL_LEFT_IN = 0.15
 RIGHT_IN = 0.35

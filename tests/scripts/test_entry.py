@@ -1,0 +1,31 @@
+"""A job that fails says where and what kind of error, never the error's message."""
+
+import runpy
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from medsae.io import UserError
+
+ENTRY = Path(__file__).parents[2] / "workflow/scripts/entry.py"
+
+
+def fail(log: Path, error: Exception) -> str:
+    job = runpy.run_path(str(ENTRY))["job"]
+    with pytest.raises(SystemExit) as stopped, job(SimpleNamespace(log=[log], threads=1, rule="r")):
+        raise error
+    assert stopped.value.code == 1
+    return log.read_text()
+
+
+def test_an_unexpected_error_is_placed_but_not_quoted(tmp_path):
+    text = fail(tmp_path / "a.log", ValueError("cell 'Mr Confidential'"))
+    assert "ValueError in r" in text
+    assert "test_entry.py" in text
+    assert "Confidential" not in text
+
+
+def test_a_user_error_is_told_in_its_own_words(tmp_path):
+    text = fail(tmp_path / "b.log", UserError("row 3: give the note an id"))
+    assert "Error in r: row 3: give the note an id" in text
