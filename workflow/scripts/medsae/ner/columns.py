@@ -39,4 +39,4 @@ EVALUATION_COLUMNS = (
     "n_predicted",
 )
 
-LOSS_COLUMNS = ("step", "loss", "encoder_learning_rate", "head_learning_rate")
+LOSS_COLUMNS = ("step", "phase", "loss", "learning_rate")

@@ -75,14 +75,14 @@ def load_gliner(source: str) -> Any:
     return model.to(best_device()).eval()
 
 
-def load_or_build_gliner(source: str) -> Any:
+def load_or_build_gliner(source: str) -> tuple[Any, bool]:
     """Load a GLiNER, or put a new GLiNER head on ``source`` if that is a plain encoder.
 
-    The new layers are drawn from torch's global random state.
+    Returns the model and whether its head is new: drawn from torch's global random state.
     """
     where = locate(source)
     if _has_file(source, where, GLINER_CONFIG):
-        return load_gliner(source)
+        return load_gliner(source), False
     if not _has_file(source, where, ENCODER_CONFIG):
         raise UserError(
             f"ner.source {source} has neither {GLINER_CONFIG} nor {ENCODER_CONFIG}: name a GLiNER "
@@ -104,7 +104,7 @@ def load_or_build_gliner(source: str) -> Any:
             embed_ent_token=False,
         )
         model = GLiNER.from_config(config, backbone_from_pretrained=True)
-    return model.to(best_device())
+    return model.to(best_device()), True
 
 
 def save_gliner(model: Any, folder: str | Path, name: str) -> None:

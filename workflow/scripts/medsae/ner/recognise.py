@@ -16,7 +16,7 @@ import torch
 from medsae.io import UserError, progress
 from medsae.ner.flat import Candidate, drop_cut, flatten
 from medsae.ner.model import token_limit
-from medsae.ner.span_scores import encode_batch, has_marker_head, span_mask, span_scores
+from medsae.ner.span_scores import encode_batch, has_marker_head, represent, span_mask, span_scores
 from medsae.ner.words import Words, chunk_bounds, split_words
 
 WORDS_IN_MEMORY = 500_000
@@ -141,7 +141,7 @@ class _Finder:
         batch = encode_batch(self.model, chunks, self.labels)
         on_gpu = self.model.device.type == "cuda"
         with torch.autocast("cuda", torch.bfloat16) if on_gpu else nullcontext():
-            logits = span_scores(self.model, batch)
+            logits = span_scores(self.model, *represent(self.model, batch))
         scores = torch.round(logits.float().sigmoid(), decimals=SCORE_DECIMALS)
         possible = span_mask(batch["text_lengths"], scores.shape[1], scores.shape[2])
         found = (scores >= self.min_score) & possible.unsqueeze(-1)

@@ -38,7 +38,7 @@ def has_marker_head(gliner: Any) -> bool:
 def encode_batch(gliner: Any, chunks: list[list[str]], labels: list[str]) -> dict[str, Tensor]:
     """Tokenise chunks of words behind the label prompt, on the model's device.
 
-    Returns what ``span_scores`` takes: input_ids, attention_mask and words_mask [B, T],
+    Returns what ``represent`` takes: input_ids, attention_mask and words_mask [B, T],
     text_lengths [B, 1] in words.
     """
     encoded = gliner.data_processor.tokenize_inputs(chunks, labels)
@@ -47,22 +47,25 @@ def encode_batch(gliner: Any, chunks: list[list[str]], labels: list[str]) -> dic
     return {key: value.to(gliner.device) for key, value in batch.items()}
 
 
-def span_scores(gliner: Any, batch: dict[str, Tensor]) -> Tensor:
-    """Logits [B, L, K, C]: words i to i + k of chunk b as label c.
+def represent(gliner: Any, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """The encoder's states of the words [B, L, D] and of the labels [B, C, D]."""
+    seen = gliner.model.get_representations(**batch)
+    return seen.words_embedding, seen.prompts_embedding
+
+
+def span_scores(gliner: Any, words: Tensor, labels: Tensor) -> Tensor:
+    """Logits [B, L, K, C]: words i to i + k of chunk b as label c, from what ``represent`` gives.
 
     Spans that reach past the end of their chunk have meaningless values: see ``span_mask``.
     Differentiable. In training mode a chunk's spans share one dropout mask in the last layer,
     where GLiNER draws one per span: drawing so many costs more than the layer itself.
     """
-    model = gliner.model
-    seen = model.get_representations(**batch)
-    head = model.span_rep_layer.span_rep_layer
+    head = gliner.model.span_rep_layer.span_rep_layer
     first, _, dropout, second = head.out_project  # Linear, ReLU, Dropout, Linear
-    words = seen.words_embedding
     width = first.in_features // 2
     start = F.linear(head.project_start(words).relu(), first.weight[:, :width], first.bias)
     end = F.linear(head.project_end(words).relu(), first.weight[:, width:])
-    labels = model.prompt_rep_layer(seen.prompts_embedding)  # [B, C, D]
+    labels = gliner.model.prompt_rep_layer(labels)  # [B, C, D]
     outer = (labels @ second.weight).transpose(1, 2)  # [B, 4D, C]
     bias = (labels @ second.bias).unsqueeze(1)  # [B, 1, C]
     n_words = words.shape[1]
