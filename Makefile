@@ -5,7 +5,7 @@ CORES ?= $(shell nproc 2>/dev/null || echo 2)
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 
-.PHONY: demo test test-e2e test-slurm bench-sae bench-polysemy check setup setup-dev report config-reference rulegraph clean help
+.PHONY: demo demo-imaging second-model test test-e2e test-null test-slurm bench-sae test-interchange bench-polysemy bench-cluster bench-imaging check setup setup-dev report config-reference rulegraph clean help
 
 help: ## This list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -17,6 +17,11 @@ demo: setup ## Run the study on the embedded default
 	@echo "Done. Begin with results/demo/summary.md; all figures are in report.html;"
 	@echo "every table is under results/demo/."
 
+demo-imaging: setup ## Run the imaging study on CT and MR out of packages
+	$(SNAKEMAKE) imaging --configfile config/imaging.yaml
+	@echo
+	@echo "Done. Begin with results/demo-imaging/summary.md."
+
 report: setup
 	@if [ ! -e report.html ] || [ results/demo/summary.md -nt report.html ]; then \
 		$(SNAKEMAKE) --report report.html --report-stylesheet report/report.css; fi
@@ -27,15 +32,34 @@ test: setup-dev ## Unit and property tests
 test-e2e: setup-dev ## End-to-end runs through snakemake (minutes)
 	$(BIN)/python -m pytest -m slow tests/e2e
 
+test-null: setup-dev ## Simulated null data sets too slow for `make test` (minutes)
+	$(BIN)/python -m pytest -m slow tests/mixed_effects tests/polysemy tests/report
+
 test-slurm: setup-dev ## The same on a real Slurm, started on this machine (root, minutes)
 	@sh tests/slurm/install.sh
 	$(BIN)/python -m pytest -m slow tests/slurm
 
+second-model: setup ## Fetch the second language model of config/two-models.yaml
+	@sh setup/second_model.sh $(BIN)/python
+
 bench-sae: setup ## SAE training beside its peers (makes their environments)
 	$(BIN)/python benchmarks/sae_training/run.py
 
-bench-polysemy: setup ## Statistics beside plain implementations of the published ones
+test-interchange: setup ## SAE checkpoints read and written by the libraries they are for
+	$(BIN)/python benchmarks/sae_training/peers.py
+
+bench-polysemy: setup ## Statistics, extraction and NER beside plain implementations
 	$(BIN)/python benchmarks/polysemy.py
+	$(BIN)/python benchmarks/extraction.py
+	$(SNAKEMAKE) resources/ner/gliner-minilm
+	$(BIN)/python benchmarks/ner.py
+
+bench-cluster: setup ## Time of a dry run of many jobs; peak memory of every step as the data grow
+	$(BIN)/python benchmarks/dag.py
+	$(BIN)/python benchmarks/memory.py
+
+bench-imaging: setup ## Slicing, embedding and monosemanticity beside plain loops
+	$(BIN)/python benchmarks/imaging.py
 
 check: setup-dev ## Formatting, lint and types
 	$(BIN)/ruff check .
@@ -48,7 +72,7 @@ config-reference: setup
 	PYTHONPATH=workflow/scripts $(BIN)/python workflow/scripts/config_reference.py
 
 rulegraph: setup ## Draw the rules into docs/rulegraph.svg (needs graphviz)
-	$(BIN)/snakemake --rulegraph all | dot -Tsvg > docs/rulegraph.svg
+	@sh setup/rulegraph.sh $(BIN)/snakemake
 
 setup: .venv/.ready
 

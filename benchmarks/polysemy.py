@@ -1,303 +1,44 @@
-"""Statistics of polysemy against straightforward implementations of the published definitions.
+"""Statistics and tables of polysemy against straightforward implementations of the published ones.
 
-Both sides work on the same generated table of term occurrences and their top-k latents, read
-before the clock starts. Each side runs in a process of its own, which gives its peak memory.
-Where the straightforward side would take hours it does a stated part of the work and its time
-is scaled by the share; the printed table marks such times with *.
+Both sides work on the same generated data, each in a process of its own, which gives its peak
+memory. Where the straightforward side would take hours it does a stated part of the work and its
+time is scaled by the share; the printed table marks such times with *.
 
     python benchmarks/polysemy.py [--occurrences 200000] [--k 128] [--only jaccard ...]
 """
 
 import argparse
-import importlib
-import itertools
-import json
-import multiprocessing
-import random
-import resource
-import sys
-import tempfile
-import time
-from collections import Counter, defaultdict
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
-import numpy as np
-import polars as pl
+import common
+import statistics_tasks
+import table_tasks
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
-
-N_LEMMAS = 15
-N_LATENTS = 65_536
-VOCABULARY = 4_000
-"""Latents that occurrences of one term draw from, with Zipf-like frequencies."""
-
-SAMPLED_PER_SENSE = 100
-"""Occurrences per sense that the published Jaccard script samples."""
-
-
-def generate(path: Path, n_occurrences: int, k: int, seed: int = 0) -> None:
-    """Write an occurrence_latents table: two senses, about two occurrences per patient."""
-    rng = np.random.default_rng(seed)
-    per_lemma = n_occurrences // N_LEMMAS
-    parts = []
-    for lemma in range(N_LEMMAS):
-        patient = np.sort(rng.integers(0, per_lemma // 2, per_lemma))
-        sense = rng.integers(0, 2, per_lemma // 2)[patient]
-        latents = rng.choice(N_LATENTS, VOCABULARY, replace=False)
-        weight = -1.1 * np.log(np.arange(1, VOCABULARY + 1)) + rng.normal(size=(2, VOCABULARY))
-        ids = np.empty((per_lemma, k), dtype=np.int32)
-        for start in range(0, per_lemma, 1000):
-            rows = slice(start, start + 1000)
-            # the k largest of log-weight + Gumbel noise: k draws without replacement
-            keys = weight[sense[rows]] + rng.gumbel(size=(len(sense[rows]), VOCABULARY))
-            ids[rows] = latents[np.argpartition(-keys, k, axis=1)[:, :k]]
-        z = -np.sort(-rng.gamma(2, size=(per_lemma, k)).astype(np.float32), axis=1)
-        parts.append(
-            pl.DataFrame(
-                {
-                    "doc_id": [f"d{p:06d}" for p in patient],
-                    "patient_id": [f"p{p:06d}" for p in patient],
-                    "lemma": [f"term{lemma:02d}"] * per_lemma,
-                    "kind": ["polysemous"] * per_lemma,
-                    "sense": np.where(sense == 0, "one", "two").tolist(),
-                    "char_start": np.arange(per_lemma, dtype=np.uint32),
-                    "latent_ids": ids,
-                    "z_values": z,
-                }
-            ).with_columns(pl.col("latent_ids", "z_values").arr.to_list())
-        )
-    table = pl.concat(parts).with_row_index("occurrence_id")
-    table.with_columns(
-        pl.lit("generated").alias("model"), pl.lit(0, pl.Int32).alias("layer"),
-        pl.lit("topk").alias("sae"),
-    ).write_parquet(path)  # fmt: skip
-
-
-# What each side works on, read before the clock starts.
-
-
-def read_python(path: Path) -> dict[tuple[str, str], list[list[int]]]:
-    """(lemma, sense) -> list of lists of latents."""
-    importlib.import_module("scipy.stats")
-    groups: dict[tuple[str, str], list[list[int]]] = defaultdict(list)
-    for lemma, sense, ids in pl.read_parquet(path, columns=["lemma", "sense", "latent_ids"]).rows():
-        groups[lemma, sense].append(ids)
-    return groups
-
-
-def read_samples(path: Path) -> list:
-    """The library's samples of every term."""
-    for module in ("entropy", "jaccard_tables", "linked_latents"):
-        importlib.import_module(f"medsae.polysemy.{module}")
-    from medsae.polysemy.sparse import read_lemmas, sense_sample
-
-    return [sense_sample(lemma, 10) for lemma in read_lemmas(path)]
-
-
-# Jaccard: mean overlap of two senses over pairs of occurrences.
-
-
-def jaccard_straightforward(groups: dict) -> dict[str, float]:
-    """Python sets, on the pairs of 100 occurrences per sense, as published."""
-    random.seed(0)
-    done = every = 0
-    for lemma in sorted({lemma for lemma, _ in groups}):
-        one, two = groups[lemma, "one"], groups[lemma, "two"]
-        first = random.sample(one, min(SAMPLED_PER_SENSE, len(one)))
-        second = random.sample(two, min(SAMPLED_PER_SENSE, len(two)))
-        values = [
-            len(set(a) & set(b)) / len(set(a) | set(b)) for a, b in itertools.product(first, second)
-        ]
-        float(np.mean(values)), float(np.median(values)), float(np.std(values))
-        done += len(values)
-        every += len(one) * len(two)
-    return {"share": done / every, "pairs": done}
-
-
-def jaccard_library(samples: list) -> dict[str, float]:
-    """Every pair, exact mean, median and standard deviation."""
-    from medsae.polysemy.jaccard_tables import published_rows
-
-    pairs = sum(row["n_pairs"] for sample in samples for row in published_rows(sample))
-    return {"share": 1.0, "pairs": pairs}
-
-
-# Sense-linked latents: presence rates, prefilter, Fisher's exact test, BH within a lemma.
-
-
-def linked_straightforward(groups: dict) -> dict[str, float]:
-    from scipy.stats import fisher_exact
-
-    tests = 0
-    for lemma in sorted({lemma for lemma, _ in groups}):
-        counts = {
-            sense: Counter(latent for ids in groups[lemma, sense] for latent in set(ids))
-            for sense in ("one", "two")
-        }
-        totals = {sense: len(groups[lemma, sense]) for sense in ("one", "two")}
-        pvalues = []
-        for sense, other in (("one", "two"), ("two", "one")):
-            for latent, hits in counts[sense].items():
-                rate = hits / totals[sense]
-                other_hits = counts[other][latent]
-                if rate >= 0.1 and rate - other_hits / totals[other] >= 0.05:
-                    table = [
-                        [hits, totals[sense] - hits],
-                        [other_hits, totals[other] - other_hits],
-                    ]
-                    pvalues.append(fisher_exact(table, alternative="greater")[1])
-        order = sorted(range(len(pvalues)), key=pvalues.__getitem__, reverse=True)
-        smallest = 1.0
-        for rank, index in zip(range(len(order), 0, -1), order, strict=True):
-            smallest = min(smallest, pvalues[index] * len(order) / rank)
-        tests += len(pvalues)
-    return {"share": 1.0, "tests": tests}
-
-
-def linked_library(samples: list) -> dict[str, float]:
-    """The same definition with the library's counts and its Fisher p."""
-    from medsae.polysemy.linked_latents import binary, sense_counts
-    from medsae.statistics import benjamini_hochberg, fisher_greater
-
-    tests = 0
-    for sample in samples:
-        hits, totals = sense_counts(binary(sample.latents.codes), sample.label, 2)
-        other, n_other = hits.sum(0) - hits, totals.sum() - totals
-        rate = hits / totals[:, None]
-        kept = (rate >= 0.1) & (rate - other / n_other[:, None] >= 0.05)
-        sense, latent = np.nonzero(kept)
-        pvalues = fisher_greater(
-            hits[sense, latent], totals[sense], other[sense, latent], n_other[sense]
-        )
-        benjamini_hochberg(pvalues)
-        tests += len(pvalues)
-    return {"share": 1.0, "tests": tests}
-
-
-# Entropy of the pooled latents of each sense.
-
-
-def entropy_straightforward(groups: dict) -> dict[str, float]:
-    import math
-
-    for ids in groups.values():
-        counts = Counter(itertools.chain.from_iterable(ids))
-        total = sum(counts.values())
-        -sum(n / total * math.log2(n / total) for n in counts.values())
-    return {"share": 1.0, "senses": len(groups)}
-
-
-def entropy_library(samples: list) -> dict[str, float]:
-    from medsae.polysemy.entropy import pooled_entropy
-
-    senses = 0
-    for sample in samples:
-        for sense in range(len(sample.senses)):
-            codes = sample.latents.codes[np.flatnonzero(sample.label == sense)]
-            pooled_entropy(np.bincount(codes.indices).astype(float))
-            senses += 1
-    return {"share": 1.0, "senses": senses}
-
-
-# What the published analysis lacks: the library alone.
-
-
-def permutations_library(samples: list) -> dict[str, float]:
-    """10,000 patient permutations of Δ of one term with as many occurrences as are tested."""
-    from medsae.polysemy.jaccard import MAX_TESTED, pair_similarity, permutation_pvalue
-    from medsae.statistics import stream
-
-    sample = samples[0]
-    rows = np.arange(min(MAX_TESTED, len(sample.label)))
-    patient = sample.latents.patient[rows]
-    similarity = pair_similarity(sample.latents.codes[rows], patient, None)
-    permutation_pvalue(similarity, patient, sample.label[rows], 10_000, stream(0))
-    return {"share": 1.0, "occurrences": len(rows)}
-
-
-def linked_permutations_library(samples: list) -> dict[str, float]:
-    """Sense-linked latents of one term with 10,000 permutations, discovery and confirmation."""
-    from medsae.polysemy.linked_latents import tested_latents
-
-    statistics = {"min_occurrences": 10, "n_permutations": 10_000, "n_bootstrap": 99, "seed": 0}
-    tested = tested_latents(samples[0], statistics)
-    return {"share": 1.0, "tests": 0 if tested is None else len(tested)}
-
-
-Side = tuple[Callable[[Path], Any], Callable[[Any], dict[str, float]]]
-
-TASKS: dict[str, tuple[Side | None, Side]] = {
-    "jaccard": ((read_python, jaccard_straightforward), (read_samples, jaccard_library)),
-    "sense_linked_latents": ((read_python, linked_straightforward), (read_samples, linked_library)),
-    "entropy": ((read_python, entropy_straightforward), (read_samples, entropy_library)),
-    "jaccard_permutations": (None, (read_samples, permutations_library)),
-    "linked_permutations": (None, (read_samples, linked_permutations_library)),
-}
-
-
-def measure(side: Side, path: Path) -> dict[str, float]:
-    """Run one side in a fresh process: seconds (of all the work), peak_mib, what it did."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_run, (side, path))
-
-
-def _run(side: Side, path: Path) -> dict[str, float]:
-    read, work = side
-    data = read(path)
-    begin = time.perf_counter()
-    done = work(data)
-    measured = time.perf_counter() - begin
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    seconds = measured / done.pop("share")
-    return {"seconds": seconds, "measured_seconds": measured, "peak_mib": peak, **done}
+TASKS = statistics_tasks.TASKS | table_tasks.TASKS
 
 
 def main() -> None:
-    """Generate the table, run the tasks, print and write the ratios."""
+    """Generate the data, run the tasks, print and write the ratios."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--occurrences", type=int, default=200_000)
     parser.add_argument("--k", type=int, default=128)
     parser.add_argument("--only", nargs="+", choices=list(TASKS), default=list(TASKS))
-    parser.add_argument("--output", default=str(ROOT / "benchmarks" / "results" / "polysemy.json"))
     arguments = parser.parse_args()
-    output = Path(arguments.output)
-    results = json.loads(output.read_text()) if output.is_file() else {}
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "occurrence_latents.parquet"
-        print(f"generating {arguments.occurrences} occurrences x K = {arguments.k}", flush=True)
-        generate(path, arguments.occurrences, arguments.k)
-        print(f"{'task':24}{'straightforward':>18}{'library':>12}{'ratio':>9}{'MiB':>16}")
+    size = {"occurrences": arguments.occurrences, "k": arguments.k}
+    with common.folder() as path:
+        print(f"generating {size['occurrences']} occurrences x K = {size['k']}", flush=True)
+        if set(arguments.only) & set(statistics_tasks.TASKS):
+            statistics_tasks.generate(path / statistics_tasks.TABLE, **_sizes(size))
+        if set(arguments.only) & set(table_tasks.TASKS):
+            table_tasks.generate(path, **_sizes(size))
+        print(common.HEADER)
         for name in arguments.only:
             straightforward, library = TASKS[name]
-            ours = measure(library, path)
-            entry: dict[str, Any] = {
-                "occurrences": arguments.occurrences, "k": arguments.k, "library": ours,
-            }  # fmt: skip
-            theirs = measure(straightforward, path) if straightforward else None
-            if theirs:
-                entry |= {
-                    "straightforward": theirs,
-                    "ratio": theirs["seconds"] / ours["seconds"],
-                }
-            results[name] = entry
-            print(_line(name, theirs, ours), flush=True)
-            output.parent.mkdir(parents=True, exist_ok=True)
-            output.write_text(json.dumps(results, indent=2) + "\n")
+            entry = common.compare(name, straightforward, library, path)
+            common.save("polysemy", {name: size | entry})
 
 
-def _line(name: str, theirs: dict[str, float] | None, ours: dict[str, float]) -> str:
-    if theirs is None:
-        return f"{name:24}{'':18}{ours['seconds']:10.2f} s{'':9}{ours['peak_mib']:16.0f}"
-    scaled = "*" if theirs["seconds"] != theirs["measured_seconds"] else " "
-    ratio = theirs["seconds"] / ours["seconds"]
-    memory = f"{theirs['peak_mib']:.0f} / {ours['peak_mib']:.0f}"
-    return (
-        f"{name:24}{theirs['seconds']:15.2f} s{scaled}{ours['seconds']:10.2f} s"
-        f"{ratio:8.1f}x{memory:>16}"
-    )
+def _sizes(size: dict[str, int]) -> dict[str, int]:
+    return {"n_occurrences": size["occurrences"], "k": size["k"]}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
 # Tokens and hidden states of the notes; entity spans aligned to tokens.
+#
+# A job for each shard where loading a model or reading the notes takes long; one job for all
+# shards where it does not, and its folder is then the output, one file per shard in it.
 
 
 rule tokenize_notes:
@@ -6,20 +9,23 @@ rule tokenize_notes:
         unpack(language_model),
         notes=rules.prepare_notes.output.notes,
     output:
-        tokens=L.model("tokens/{shard}.parquet"),
+        tokens=directory(L.model("tokens")),
     log:
-        L.log("tokenize_notes", "model", "shard"),
+        L.log("tokenize_notes", "model"),
     benchmark:
-        L.benchmark("tokenize_notes", "model", "shard")
+        L.benchmark("tokenize_notes", "model")
     conda:
         "../envs/torch.yaml"
+    threads: HALF
     resources:
         mem_mb=R.table_memory_mb,
+        runtime=R.tokenization_runtime_min,
     params:
+        shards=L.shards,
         source=language_model_source,
         trust_remote_code=lambda wildcards: MODELS[wildcards.model].trust_remote_code,
     message:
-        "Tokenizing {wildcards.shard} for {wildcards.model}"
+        "Tokenizing the notes for {wildcards.model}"
     script:
         "../workflow/scripts/tokenize_notes.py"
 
@@ -53,7 +59,7 @@ rule extract_activations:
 
 rule describe_activations:
     input:
-        tokens=shards(rules.tokenize_notes.output.tokens),
+        tokens=rules.tokenize_notes.output.tokens,
         activations=shards(rules.extract_activations.output.activations),
     output:
         metadata=L.layer("activations/metadata.json"),
@@ -76,7 +82,7 @@ rule describe_activations:
 rule align_spans:
     input:
         spans=shards(rules.recognise_entities.output.spans),
-        tokens=shards(rules.tokenize_notes.output.tokens),
+        tokens=rules.tokenize_notes.output.tokens,
     output:
         spans=L.model("ner_spans_with_tokens.jsonl"),
         table=L.model("ner_spans_with_tokens.parquet"),

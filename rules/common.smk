@@ -25,12 +25,15 @@ R = Requests(C)
 HALF = max(1, (workflow.resource_settings.cores or 16) // 2)
 MODELS = {model.name: model for model in C.models}
 SAES = {sae.name: sae for sae in C.saes}
+TOGETHER = {sae.together: sae.name for sae in C.saes if sae.together}
+IMAGE_GRID = C.imaging.saes.grid() if C.imaging else []
 
 
 wildcard_constraints:
     model="|".join(map(re.escape, MODELS)),
-    sae="|".join(map(re.escape, SAES)),
+    sae="|".join(map(re.escape, [*SAES, *(sae.name for sae in IMAGE_GRID)])),
     layer=r"\d+",
+    group="|".join(map(re.escape, TOGETHER)) or "-",
     shard=r"(train|val)-\d{5}",
 
 
@@ -53,14 +56,17 @@ def shards(pattern, names=L.shards):
 
 def model_settings(wildcards):
     """What the activations of the language model at hand depend on."""
-    return MODELS[wildcards.model].model_dump(exclude={"size", "gpus", "saes"})
+    return MODELS[wildcards.model].tracked(exclude={"size", "gpus", "saes"})
 
 
 def sae_settings(wildcards):
     """What defines the weights of the SAE at hand, and nothing else."""
-    return SAES[wildcards.sae].model_dump(
-        exclude={"name", "gpus", "calibration_quantile"}
-    )
+    return SAES[wildcards.sae].tracked(exclude={"name", "gpus", "calibration_quantile"})
+
+
+def statistics(*names):
+    """The seed, and those of the statistics' keys that a rule uses."""
+    return {name: getattr(C.polysemy, name) for name in names} | {"seed": C.seed}
 
 
 def gpus(items, wildcard):
@@ -90,7 +96,8 @@ def notes_if_there(path):
 def language_model(wildcards):
     """The folder of a language model as an input, where a rule makes it."""
     model = MODELS[wildcards.model]
-    made_here = model.source.startswith("package:") or model.random_weights
+    packed = model.source.startswith("package:") or model.source.endswith(".gguf")
+    made_here = packed or model.random_weights
     return {"folder": L.prepared_model(model.name)} if made_here else {}
 
 
@@ -103,11 +110,11 @@ def extraction_settings(wildcards):
     """How the hidden states of a language model are computed."""
     keys = {
         "dtype",
+        "quantization",
         "store_dtype",
         "attention",
         "ctx_len",
         "stride",
-        "tokens_per_batch",
         "trust_remote_code",
     }
     return MODELS[wildcards.model].model_dump(include=keys)
@@ -120,7 +127,22 @@ def checkpoint_folder(wildcards):
     return L.sae(f"checkpoints/{digest}").format(**wildcards)
 
 
+def of_group(wildcards):
+    """The SAEs of a layer that train in one job, each as wildcards of its own."""
+    return [
+        type(wildcards)(fromdict=dict(wildcards) | {"sae": sae.name})
+        for sae in C.saes_of(MODELS[wildcards.model])
+        if sae.together == wildcards.group
+    ]
+
+
 def recognition_settings(source):
     """How entities are found with the NER model at `source`."""
-    keys = {"labels", "min_score", "chunk_words", "overlap_words", "batch_size"}
+    keys = {"labels", "min_score", "chunk_words", "overlap_words"}
     return C.ner.model_dump(include=keys) | {"source": source}
+
+
+def trained_together(wildcards):
+    """The job that has trained this SAE beside others, if the configuration says so."""
+    group = SAES[wildcards.sae].together
+    return {"together": L.layer(f"together/{group}.done")} if group else {}

@@ -9,6 +9,8 @@ localrules:
     plot_training,
     plot_layers,
     plot_mixed_effects,
+    plot_mixed_effects_diagnostics,
+    plot_pooling,
     plot_faithfulness,
     plot_corpus,
     plot_agreement,
@@ -219,9 +221,54 @@ rule plot_mixed_effects:
         "../workflow/scripts/plot_mixed_effects.py"
 
 
+rule plot_mixed_effects_diagnostics:
+    input:
+        diagnostics=rules.fit_mixed_effects.output.diagnostics,
+        fits=rules.fit_mixed_effects.output.fits,
+    output:
+        figure=report(
+            L.corpus("figures/mixed_effects_diagnostics.svg"),
+            caption="../report/mixed_effects_diagnostics.rst",
+            category=SENSES,
+            labels={"result": "2.6 Do the mixed-effects models fit?"},
+        ),
+    log:
+        L.log("plot_mixed_effects_diagnostics"),
+    benchmark:
+        L.benchmark("plot_mixed_effects_diagnostics")
+    conda:
+        "../envs/report.yaml"
+    message:
+        "Drawing residuals and random effects"
+    script:
+        "../workflow/scripts/plot_mixed_effects_diagnostics.py"
+
+
+rule plot_pooling:
+    input:
+        poolings=rules.compare_poolings.output.poolings,
+    output:
+        figure=report(
+            L.sae("figures/pooling.svg"),
+            caption="../report/pooling.rst",
+            category=SENSES,
+            labels={"result": "2.7 How the tokens of a term are pooled"} | SAE_LABELS,
+        ),
+    log:
+        L.log("plot_pooling", "model", "layer", "sae"),
+    benchmark:
+        L.benchmark("plot_pooling", "model", "layer", "sae")
+    conda:
+        "../envs/report.yaml"
+    message:
+        "Drawing poolings ({wildcards.model}, layer {wildcards.layer}, {wildcards.sae})"
+    script:
+        "../workflow/scripts/plot_pooling.py"
+
+
 rule plot_faithfulness:
     input:
-        scores=every(rules.ablate_latents.output.faithfulness),
+        scores=every(rules.measure_faithfulness.output.faithfulness),
     output:
         figure=report(
             L.corpus("figures/faithfulness.svg"),
@@ -240,6 +287,39 @@ rule plot_faithfulness:
         "Drawing faithfulness"
     script:
         "../workflow/scripts/plot_faithfulness.py"
+
+
+rule measure_positions:
+    input:
+        sae=rules.calibrate_sae.output.sae,
+        config=rules.calibrate_sae.output.config,
+        activations=rules.train_sae.input.val,
+        tokens=rules.tokenize_notes.output.tokens,
+    output:
+        table=L.sae("metrics/explained_variance_by_position.csv"),
+        figure=report(
+            L.sae("figures/positions.svg"),
+            caption="../report/positions.rst",
+            category=CAUSES,
+            labels={"result": "3.3 Variance explained by position"} | SAE_LABELS,
+        ),
+    log:
+        L.log("measure_positions", "model", "layer", "sae"),
+    benchmark:
+        L.benchmark("measure_positions", "model", "layer", "sae")
+    conda:
+        "../envs/torch.yaml"
+    threads: HALF
+    resources:
+        mem_mb=R.sae_encoding_memory_mb,
+        runtime=R.sae_encoding_runtime_min,
+        gpu=gpus(SAES, "sae"),
+    params:
+        n_positions=lambda wildcards: MODELS[wildcards.model].ctx_len,
+    message:
+        "Variance explained by position ({wildcards.model}, {wildcards.sae})"
+    script:
+        "../workflow/scripts/measure_positions.py"
 
 
 rule plot_corpus:
@@ -299,12 +379,21 @@ FIGURES = [
         "probes",
         "retrieval",
         "ablation",
+        "pooling",
         "training",
+        "positions",
     )
     for path in every(L.sae(f"figures/{name}.svg"))
 ] + [
     L.corpus(f"figures/{name}.svg")
-    for name in ("layers", "mixed_effects", "faithfulness", "corpus", "agreement")
+    for name in (
+        "layers",
+        "mixed_effects",
+        "mixed_effects_diagnostics",
+        "faithfulness",
+        "corpus",
+        "agreement",
+    )
 ]
 
 

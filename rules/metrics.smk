@@ -1,10 +1,4 @@
 # What the latents say about senses: each metric one rule, one script, one library module.
-STATISTICS = {
-    "min_occurrences": C.polysemy.min_occurrences,
-    "n_permutations": C.polysemy.n_permutations,
-    "n_bootstrap": C.polysemy.n_bootstrap,
-    "seed": C.seed,
-}
 
 
 rule measure_jaccard:
@@ -25,11 +19,36 @@ rule measure_jaccard:
         mem_mb=R.table_memory_mb,
     params:
         k=C.polysemy.jaccard_k,
-        statistics=STATISTICS,
+        statistics=statistics("min_occurrences", "n_permutations", "n_bootstrap"),
     message:
         "Overlap of latents within and across senses ({wildcards.model}, {wildcards.sae})"
     script:
         "../workflow/scripts/measure_jaccard.py"
+
+
+rule compare_poolings:
+    input:
+        occurrences=rules.locate_occurrences.output.occurrences,
+        topk=rules.export_topk.output.topk,
+    output:
+        poolings=L.sae("metrics/pooling_sensitivity.csv"),
+    log:
+        L.log("compare_poolings", "model", "layer", "sae"),
+    benchmark:
+        L.benchmark("compare_poolings", "model", "layer", "sae")
+    conda:
+        "../envs/notes.yaml"
+    resources:
+        mem_mb=R.table_memory_mb,
+    params:
+        pooling=C.polysemy.pooling,
+        k=lambda wildcards: SAES[wildcards.sae].k,
+        depth=min(C.polysemy.jaccard_k),
+        statistics=statistics("min_occurrences", "n_bootstrap"),
+    message:
+        "Overlap of latents under each pooling of a term's tokens ({wildcards.model}, {wildcards.sae})"
+    script:
+        "../workflow/scripts/compare_poolings.py"
 
 
 rule measure_entropy:
@@ -47,7 +66,7 @@ rule measure_entropy:
     resources:
         mem_mb=R.table_memory_mb,
     params:
-        statistics=STATISTICS,
+        statistics=statistics("min_occurrences", "n_bootstrap"),
     message:
         "Entropy of the latents of each sense ({wildcards.model}, {wildcards.sae})"
     script:
@@ -69,7 +88,7 @@ rule find_sense_linked_latents:
     resources:
         mem_mb=R.table_memory_mb,
     params:
-        statistics=STATISTICS,
+        statistics=statistics("min_occurrences", "n_permutations"),
     message:
         "Latents linked to one sense ({wildcards.model}, {wildcards.sae})"
     script:
@@ -93,7 +112,7 @@ rule probe_latents:
     resources:
         mem_mb=R.table_memory_mb,
     params:
-        statistics=STATISTICS,
+        statistics=statistics("min_occurrences", "n_permutations", "n_bootstrap"),
     message:
         "Probing senses from latents ({wildcards.model}, {wildcards.sae})"
     script:
@@ -120,11 +139,44 @@ rule measure_retrieval:
         mem_mb=R.table_memory_mb,
     params:
         retrieval=C.polysemy.retrieval.model_dump(),
-        statistics=STATISTICS,
+        statistics=statistics("min_occurrences", "n_permutations", "n_bootstrap"),
     message:
         "Sense-aware retrieval ({wildcards.model}, {wildcards.sae})"
     script:
         "../workflow/scripts/measure_retrieval.py"
+
+
+rule measure_faithfulness:
+    input:
+        unpack(language_model),
+        tokens=rules.tokenize_notes.output.tokens,
+        sae=rules.calibrate_sae.output.sae,
+        config=rules.calibrate_sae.output.config,
+        calibration=rules.calibrate_sae.output.calibration,
+    output:
+        faithfulness=L.sae("metrics/faithfulness.csv"),
+    log:
+        L.log("measure_faithfulness", "model", "layer", "sae"),
+    benchmark:
+        L.benchmark("measure_faithfulness", "model", "layer", "sae")
+    conda:
+        "../envs/torch.yaml"
+    threads: HALF
+    resources:
+        mem_mb=R.extraction_memory_mb,
+        runtime=R.ablation_runtime_min,
+        gpu=gpus(MODELS, "model"),
+    params:
+        source=language_model_source,
+        layer=lambda wildcards: int(wildcards.layer),
+        extraction=extraction_settings,
+        ablation=C.polysemy.ablation.model_dump(),
+        statistics=statistics("n_bootstrap"),
+        random_weights=lambda wildcards: MODELS[wildcards.model].random_weights,
+    message:
+        "Measuring what {wildcards.sae} loses of {wildcards.model}"
+    script:
+        "../workflow/scripts/measure_faithfulness.py"
 
 
 rule ablate_latents:
@@ -132,15 +184,13 @@ rule ablate_latents:
         unpack(language_model),
         latents=rules.pool_occurrence_latents.output.latents,
         linked=rules.find_sense_linked_latents.output.linked,
-        tokens=shards(rules.tokenize_notes.output.tokens),
-        validation=shards(rules.tokenize_notes.output.tokens, L.val_shards),
+        tokens=rules.tokenize_notes.output.tokens,
         sae=rules.calibrate_sae.output.sae,
         config=rules.calibrate_sae.output.config,
         calibration=rules.calibrate_sae.output.calibration,
     output:
         deltas=L.sae("metrics/ablation_delta_ce.csv"),
         summary=L.sae("metrics/ablation_summary.csv"),
-        faithfulness=L.sae("metrics/faithfulness.csv"),
     log:
         L.log("ablate_latents", "model", "layer", "sae"),
     benchmark:
@@ -157,8 +207,7 @@ rule ablate_latents:
         layer=lambda wildcards: int(wildcards.layer),
         extraction=extraction_settings,
         ablation=C.polysemy.ablation.model_dump(),
-        statistics=STATISTICS,
-        random_weights=lambda wildcards: MODELS[wildcards.model].random_weights,
+        statistics=statistics("n_permutations", "n_bootstrap"),
         parts=lambda wildcards: L.sae("checkpoints/ablation").format(**wildcards),
     message:
         "Removing sense-linked latents from {wildcards.model} ({wildcards.sae})"
@@ -168,7 +217,7 @@ rule ablate_latents:
 
 rule build_viewer:
     input:
-        topk=shards(rules.export_topk.output.topk),
+        topk=rules.export_topk.output.topk,
         notes=rules.prepare_notes.output.notes,
         spans=rules.align_spans.output.table,
         calibration=rules.calibrate_sae.output.calibration,

@@ -15,6 +15,7 @@ rule fit_mixed_effects:
         model_delta_ce=L.corpus("mixed_effects/model_delta_ce.rds"),
         fdr=L.corpus("mixed_effects/fdr_correction.csv"),
         fits=L.corpus("mixed_effects/fits.csv"),
+        diagnostics=L.corpus("mixed_effects/diagnostics.csv"),
     log:
         L.log("fit_mixed_effects"),
     benchmark:

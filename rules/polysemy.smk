@@ -35,7 +35,7 @@ rule find_occurrences:
 rule locate_occurrences:
     input:
         occurrences=rules.find_occurrences.output.occurrences,
-        tokens=shards(rules.tokenize_notes.output.tokens),
+        tokens=rules.tokenize_notes.output.tokens,
     output:
         occurrences=L.model("occurrence_tokens.parquet"),
     log:
@@ -55,7 +55,7 @@ rule locate_occurrences:
 rule pool_occurrence_latents:
     input:
         occurrences=rules.locate_occurrences.output.occurrences,
-        topk=shards(rules.export_topk.output.topk),
+        topk=rules.export_topk.output.topk,
     output:
         latents=L.sae("occurrence_latents.parquet"),
     log:
@@ -78,7 +78,7 @@ rule pool_occurrence_latents:
 rule write_topk_csv:
     input:
         occurrences=rules.locate_occurrences.output.occurrences,
-        topk=shards(rules.export_topk.output.topk),
+        topk=rules.export_topk.output.topk,
         notes=rules.prepare_notes.output.notes,
     output:
         table=L.sae("topk_latents.csv"),

@@ -10,9 +10,13 @@ MODEL_RULES = {
     "tokenize_notes",
     "extract_activations",
     "ablate_latents",
+    "measure_faithfulness",
     "adapt_ner",
     "recognise_entities",
 }
+
+
+IMAGE_RULES = {"find_scans", "prepare_image_encoder", "embed_slices"}
 
 
 def preflight_checks(rules_to_run):
@@ -30,11 +34,37 @@ def preflight_checks(rules_to_run):
     gold = C.corpus.gold_senses
     if gold and "find_occurrences" in rules_to_run and Path(gold).exists():
         checks["gold_senses"] = gold
+    spans = {
+        "evaluate_ner": C.corpus.gold_spans,
+        "adapt_ner": C.ner.adapt and C.ner.adapt.spans,
+    }
+    checks["spans"] = [
+        path
+        for rule, path in spans.items()
+        if rule in rules_to_run and path and Path(path).exists()
+    ]
+    if "adapt_ner" in rules_to_run and Path(C.ner.adapt.notes).exists():
+        columns = {
+            key: C.corpus.model_dump()[f"{key}_column"] for key in ("text", "doc_id")
+        }
+        checks["ner_notes"] = {"path": C.ner.adapt.notes, "columns": columns}
     if MODEL_RULES & rules_to_run:
         keys = {"name", "source", "layers", "ctx_len", "trust_remote_code"}
         checks["models"] = {
             "models": [model.model_dump(include=keys) for model in C.models],
             "ner_source": C.ner.source,
+        }
+    if IMAGE_RULES & rules_to_run:
+        keys = {"name", "source", "layer", "pooling"}
+        checks["imaging"] = {
+            "sources": [
+                source.model_dump()
+                for source in C.imaging.sources
+                if not source.path.startswith(L.demo_scans(""))
+            ],
+            "encoders": [
+                encoder.model_dump(include=keys) for encoder in C.imaging.encoders
+            ],
         }
     return checks
 
@@ -47,7 +77,9 @@ onstart:
         [sys.executable, Path(workflow.basedir) / "workflow/scripts/preflight.py"],
         input=json.dumps(checks),
         text=True,
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
     if done.returncode:
-        raise WorkflowError(done.stderr.strip())
+        # Warnings of libraries go to the other stream; it speaks only if Python did not start.
+        raise WorkflowError(done.stdout.strip() or done.stderr.strip())

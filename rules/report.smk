@@ -22,12 +22,13 @@ localrules:
 rule summarise_sae:
     input:
         jaccard=rules.measure_jaccard.output.terms,
+        poolings=rules.compare_poolings.output.poolings,
         linked=rules.find_sense_linked_latents.output.linked,
         probes=rules.probe_latents.output.senses,
         sweep=rules.measure_retrieval.output.summary,
         baselines=rules.measure_retrieval.output.baselines,
         ablation=rules.ablate_latents.output.summary,
-        faithfulness=rules.ablate_latents.output.faithfulness,
+        faithfulness=rules.measure_faithfulness.output.faithfulness,
         calibration=rules.calibrate_sae.output.calibration,
         training=rules.train_sae.output.best_meta,
     output:

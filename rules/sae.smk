@@ -1,8 +1,43 @@
 # Sparse autoencoders: trained, calibrated, applied to every token.
-rule train_sae:
+rule train_saes:
     input:
         train=shards(rules.extract_activations.output.activations, L.train_shards),
         val=shards(rules.extract_activations.output.activations, L.val_shards),
+    output:
+        done=touch(L.layer("together/{group}.done")),
+    log:
+        L.log("train_saes", "model", "layer", "group"),
+    benchmark:
+        L.benchmark("train_saes", "model", "layer", "group")
+    conda:
+        "../envs/torch.yaml"
+    threads: HALF
+    resources:
+        mem_mb=lambda wildcards, attempt: sum(
+            R.sae_training_memory_mb(each, attempt) for each in of_group(wildcards)
+        ),
+        runtime=lambda wildcards, attempt: sum(
+            R.sae_training_runtime_min(each, attempt) for each in of_group(wildcards)
+        ),
+        gpu=lambda wildcards: SAES[TOGETHER[wildcards.group]].gpus,
+    params:
+        names=lambda wildcards: [each.sae for each in of_group(wildcards)],
+        saes=lambda wildcards: [sae_settings(each) for each in of_group(wildcards)],
+        checkpoints=lambda wildcards: [
+            checkpoint_folder(each) for each in of_group(wildcards)
+        ],
+        seed=C.seed,
+    message:
+        "Training the SAEs of {wildcards.group} on layer {wildcards.layer} of {wildcards.model}"
+    script:
+        "../workflow/scripts/train_saes.py"
+
+
+rule train_sae:
+    input:
+        unpack(trained_together),
+        train=rules.train_saes.input.train,
+        val=rules.train_saes.input.val,
     output:
         best=L.sae("sae/best.safetensors"),
         latest=L.sae("sae/latest.safetensors"),
@@ -62,24 +97,45 @@ rule export_topk:
     input:
         sae=rules.calibrate_sae.output.sae,
         config=rules.calibrate_sae.output.config,
-        activations=rules.extract_activations.output.activations,
+        activations=shards(rules.extract_activations.output.activations),
         tokens=rules.tokenize_notes.output.tokens,
     output:
-        topk=L.sae("topk/{shard}.parquet"),
+        topk=directory(L.sae("topk")),
     log:
-        L.log("export_topk", "model", "layer", "sae", "shard"),
+        L.log("export_topk", "model", "layer", "sae"),
     benchmark:
-        L.benchmark("export_topk", "model", "layer", "sae", "shard")
+        L.benchmark("export_topk", "model", "layer", "sae")
     conda:
         "../envs/torch.yaml"
     threads: HALF
     resources:
         mem_mb=R.sae_encoding_memory_mb,
-        runtime=R.sae_encoding_runtime_min,
+        runtime=R.topk_runtime_min,
         gpu=gpus(SAES, "sae"),
     params:
         k=lambda wildcards: SAES[wildcards.sae].k,
+        parts=lambda wildcards: L.sae("checkpoints/topk").format(**wildcards),
     message:
-        "Exporting the top latents of {wildcards.shard} ({wildcards.model}, {wildcards.sae})"
+        "Exporting the top latents of every token ({wildcards.model}, {wildcards.sae})"
     script:
         "../workflow/scripts/export_topk.py"
+
+
+rule export_sae:
+    input:
+        sae=rules.calibrate_sae.output.sae,
+        config=rules.calibrate_sae.output.config,
+    output:
+        folder=directory(L.sae("interchange/{library}")),
+    log:
+        L.log("export_sae", "model", "layer", "sae", "library"),
+    benchmark:
+        L.benchmark("export_sae", "model", "layer", "sae", "library")
+    wildcard_constraints:
+        library="saelens|sparsify",
+    conda:
+        "../envs/torch.yaml"
+    message:
+        "Writing {wildcards.sae} for {wildcards.library}"
+    script:
+        "../workflow/scripts/export_sae.py"

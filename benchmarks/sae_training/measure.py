@@ -33,7 +33,8 @@ def main() -> None:
     load = workload.Workload()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(load.seed)
-    train, held_out = workload.read(arguments.data)
+    # copies: pages of the mapped file would count as the trainer's memory when first touched
+    train, held_out = (rows.clone() for rows in workload.read(arguments.data))
     batches = train.split(load.batch_size)[: load.n_train // load.batch_size]
     module = importlib.import_module(f"trainers.{arguments.trainer}")
     if arguments.precision == "medium":

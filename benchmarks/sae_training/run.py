@@ -2,6 +2,9 @@
 
     python benchmarks/sae_training/run.py [--steps 200] [--environments FOLDER] [--out FILE]
 
+With ``--architectures`` or ``--trainers`` only those are measured, and take the place of the
+same measurements in FILE; the ratios are then made again from all that FILE holds.
+
 Peers are installed at the versions in ``requirements/`` into environments of their own, once.
 Rates are medians over the undisturbed quarter of the steps (and over all, beside it): on a
 shared machine the rest measures the neighbours.
@@ -16,9 +19,9 @@ import tempfile
 from pathlib import Path
 
 import workload
+from peers import ENVIRONMENTS, PEERS, environment
 
 HERE = Path(__file__).parent
-PEERS = ("sparsify", "saelens", "dictionary_learning", "overcomplete")
 ARCHITECTURES = {
     "topk": PEERS,
     "batch_topk": ("saelens", "dictionary_learning", "overcomplete"),
@@ -43,27 +46,48 @@ def main() -> None:
         action="store_true",
         help="compare tokens per CPU second: for a busy machine, with --threads 1",
     )
-    parser.add_argument("--environments", type=Path, default=HERE.parent / ".envs")
+    parser.add_argument("--environments", type=Path, default=ENVIRONMENTS)
     parser.add_argument("--out", type=Path, default=HERE.parent / "results/sae_training.json")
-    parser.add_argument("--only", nargs="*", choices=list(ARCHITECTURES), default=None)
+    parser.add_argument("--architectures", nargs="+", choices=list(ARCHITECTURES))
+    parser.add_argument("--trainers", nargs="+", help="as they are named in trainers/")
     arguments = parser.parse_args()
-    pythons = {peer: environment(peer, arguments.environments) for peer in PEERS}
-    architectures = arguments.only or list(ARCHITECTURES)
-    results = []
+    runs = [
+        run
+        for run in plan(arguments.architectures or list(ARCHITECTURES))
+        if arguments.trainers is None or run[0] in arguments.trainers
+    ]
+    peers = dict.fromkeys(run[0].removeprefix("peer_") for run in runs if run[0][:5] == "peer_")
+    pythons = {peer: environment(peer, arguments.environments) for peer in peers}
+    measured = "tokens_per_cpu_s" if arguments.by_cpu_time else "tokens_per_s"
+    is_whole = arguments.architectures is None and arguments.trainers is None
+    results = {} if is_whole else earlier(arguments.out, measured, arguments.steps)
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "activations.safetensors"
         workload.write(data, workload.Workload())
-        for trainer, architecture, precision in plan(architectures):
-            python = pythons.get(trainer.removeprefix("peer_"), Path(sys.executable))
-            result = measure(python, trainer, architecture, precision, data, arguments)
-            results.append(result)
-            print(line(result), flush=True)
-    summary = summarise(results, "tokens_per_cpu_s" if arguments.by_cpu_time else "tokens_per_s")
+        for run in runs:
+            python = pythons.get(run[0].removeprefix("peer_"), Path(sys.executable))
+            results[run] = measure(python, *run, data, arguments)
+            print(line(results[run]), flush=True)
+            summary = summarise(list(results.values()), measured)
+            arguments.out.parent.mkdir(parents=True, exist_ok=True)
+            arguments.out.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     for key, value in summary.items():
         if key != "trainers":
             print(f"{key}: {json.dumps(value)}")
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+
+
+def earlier(path: Path, measured: str, steps: int) -> dict[tuple[str, str, str], dict]:
+    """The measurements that ``path`` holds, if they were made the same way."""
+    if not path.exists():
+        return {}
+    summary = json.loads(path.read_text(encoding="utf-8"))
+    if summary["compared"] != measured:
+        return {}
+    return {
+        (r["name"], r["architecture"], r["precision"]): {**r, "workload": summary["workload"]}
+        for r in summary["trainers"]
+        if r["steps"] == steps
+    }
 
 
 def plan(architectures: list[str]) -> list[tuple[str, str, str]]:
@@ -81,21 +105,6 @@ def plan(architectures: list[str]) -> list[tuple[str, str, str]]:
         for peer in ARCHITECTURES[architecture]:
             runs += [(f"peer_{peer}", architecture, p) for p in ("highest", "medium")]
     return runs
-
-
-def environment(peer: str, folder: Path) -> Path:
-    """The Python of the peer's environment, made if it is not there."""
-    home = folder / peer
-    python = home / "bin" / "python"
-    if not (home / "ready").exists():
-        subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
-        install = [str(python), "-m", "pip", "install", "--quiet", "-r"]
-        subprocess.run([*install, str(HERE / "requirements" / f"{peer}.txt")], check=True)
-        # the CUDA build on PyPI cannot be imported beside a CPU torch, and nothing needs it
-        remove = [str(python), "-m", "pip", "uninstall", "--quiet", "--yes", "torchvision"]
-        subprocess.run(remove, check=True)
-        (home / "ready").touch()
-    return python
 
 
 def measure(
@@ -120,35 +129,36 @@ def measure(
 
 
 def summarise(results: list[dict], measured: str) -> dict:
-    """Ratios to the fastest peer of each architecture, and the share of the floor reached."""
+    """Ratios to the fastest peer of each architecture, and the share of the floor reached.
+
+    The fastest peer is the fastest at either precision; ratios to the peers as they come are
+    given apart. What has not been measured is left out.
+    """
     rate = {(r["name"], r["architecture"], r["precision"]): r[measured] for r in results}
-    ratios = {}
-    for architecture in dict.fromkeys(r["architecture"] for r in results):
-        peers = {
-            key: value
-            for key, value in rate.items()
-            if key[0].startswith("peer_") and key[1] == architecture
-        }
-        default = max(v for k, v in peers.items() if k[2] == "highest")
-        entry = {
-            "fastest_peer": max(peers, key=peers.get)[0],
-            "ours": rate["ours", architecture, "highest"] / max(peers.values()),
-            "ours_against_peers_at_default_precision": rate["ours", architecture, "highest"]
-            / default,
-        }
-        if architecture == "topk":
-            entry["ours_bf16"] = rate["ours_bf16", "topk", "highest"] / max(peers.values())
-            entry["dense_loop"] = rate["ours", "topk", "highest"] / rate["dense", "topk", "highest"]
-        ratios[architecture] = entry
+    fastest, ratios, at_default = {}, {}, {}
+    for architecture in ARCHITECTURES:
+        peers = {k: v for k, v in rate.items() if k[0][:5] == "peer_" and k[1] == architecture}
+        default = [value for key, value in peers.items() if key[2] == "highest"]
+        for name, label in (("ours", architecture), ("ours_bf16", f"{architecture}_bf16")):
+            ours = rate.get((name, architecture, "highest"))
+            if ours and default:
+                fastest[architecture] = max(peers, key=peers.__getitem__)[0]
+                ratios[label] = ours / max(peers.values())
+                at_default[label] = ours / max(default)
     summary = {
         "trainers": [{k: v for k, v in r.items() if k != "workload"} for r in results],
         "compared": measured,
+        "fastest_peer": fastest,
         "ratio_to_fastest_peer": ratios,
+        "ratio_to_fastest_peer_at_default_precision": at_default,
         "workload": results[0]["workload"],
     }
+    ours = rate.get(("ours", "topk", "highest"))
     floors = [value for key, value in rate.items() if key[0] == "floor"]
-    if floors:
-        summary["fraction_of_floor"] = rate["ours", "topk", "highest"] / max(floors)
+    if ours and floors:
+        summary["fraction_of_floor"] = ours / max(floors)
+    if ours and (dense := rate.get(("dense", "topk", "highest"))):
+        summary["ratio_to_dense_loop"] = ours / dense
     return summary
 
 

@@ -22,6 +22,7 @@ from medsae.activations.language_model import (
     decoder_blocks,
     load_block_reader,
     load_causal_lm,
+    quantized,
     sink_token_id,
 )
 from medsae.activations.tokenize import load_tokenizer
@@ -176,3 +177,47 @@ def test_models_without_bos_start_windows_with_what_separated_documents(tmp_path
     assert sink_token_id(Tokens(None, 2), LlamaConfig(**GROUPED | {"bos_token_id": None})) == 2
     with pytest.raises(UserError, match="neither a BOS nor an EOS"):
         sink_token_id(Tokens(None, None), LlamaConfig(**GROUPED | {"bos_token_id": None}))
+
+
+@pytest.mark.parametrize("bits", ["8bit", "4bit"])
+def test_quantisation_without_a_gpu_is_refused(bits: str):
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(UserError, match=f"quantization {bits} needs a GPU"):
+        quantized("some/model", bits, torch.bfloat16)
+
+
+def test_quantisation_without_its_package_is_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match="install it"):
+        quantized("some/model", "8bit", torch.bfloat16)
+
+
+def test_quantisation_is_asked_of_transformers(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    assert quantized("some/model", "none", torch.bfloat16) == {}
+    eight = quantized("some/model", "8bit", torch.bfloat16)["quantization_config"]
+    four = quantized("some/model", "4bit", torch.bfloat16)["quantization_config"]
+    assert (eight.load_in_8bit, eight.load_in_4bit) == (True, False)
+    assert four.load_in_4bit and four.bnb_4bit_compute_dtype == torch.bfloat16
+
+
+def test_the_blocks_go_where_the_job_has_gpus(
+    saved: tuple[PreTrainedModel, str], monkeypatch: pytest.MonkeyPatch
+):
+    from transformers import AutoModel
+
+    asked = []
+    load = AutoModel.from_pretrained
+
+    def record(name: str, **arguments):
+        asked.append(arguments.pop("device_map", None))
+        return load(name, **arguments)
+
+    monkeypatch.setattr(AutoModel, "from_pretrained", record)
+    for n_gpus in (0, 1, 4):
+        monkeypatch.setattr("torch.cuda.device_count", lambda n=n_gpus: n)
+        load_block_reader(saved[1], 1)
+    assert asked == [None, {"": 0}, "auto"]

@@ -8,9 +8,9 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from medsae.activations.language_model import load_causal_lm
 from medsae.activations.prepare import prepare_language_model
-from medsae.activations.source import resolve_source
 from medsae.activations.tokenize import load_tokenizer
 from medsae.io import UserError
+from medsae.weights.source import resolve_source
 from tests.activations.conftest import MINILM, SMOLLM
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 
-from medsae.activations.source import ModelSource, resolve_source
 from medsae.io import UserError
+from medsae.weights.source import ModelSource, resolve_source
 from tests.activations.conftest import MINILM, SMOLLM
 
 

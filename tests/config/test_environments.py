@@ -14,8 +14,15 @@ rattler = pytest.importorskip("rattler")
 ROOT = Path(__file__).parents[2]
 ENVS = sorted((ROOT / "envs").glob("*.yaml"))
 SCRIPTS = ROOT / "workflow/scripts"
-OPTIONAL = {"bitsandbytes", "snakemake"}
-DISTRIBUTION = {"sklearn": "scikit-learn", "yaml": "pyyaml", "pydantic_core": "pydantic"}
+# triton comes with torch where there is CUDA, and is imported only there.
+OPTIONAL = {"bitsandbytes", "snakemake", "triton"}
+DISTRIBUTION = {
+    "PIL": "pillow",
+    "SimpleITK": "simpleitk",
+    "pydantic_core": "pydantic",
+    "sklearn": "scikit-learn",
+    "yaml": "pyyaml",
+}
 CONDA_TO_PIP = {"matplotlib-base": "matplotlib"}
 WITHOUT_PIP = re.compile(r"^(python|pip|c-compiler|r-.*)$")
 
@@ -81,7 +88,13 @@ def test_every_environment_is_used_by_a_rule_and_every_rule_names_one_that_exist
 
 
 @pytest.mark.parametrize(
-    "name", ["requirements.txt", "requirements-dev.txt", "requirements-weights.txt"]
+    "name",
+    [
+        "requirements.txt",
+        "requirements-dev.txt",
+        "requirements-scans.txt",
+        "requirements-weights.txt",
+    ],
 )
 def test_requirements_are_exact_pins_and_name_no_index(name):
     assert pip_pins(name)

@@ -37,7 +37,8 @@ def test_the_full_size_plan_prints_on_slurm(tmp_path, name):
     shards = raw["corpus"]["shards"] + raw["corpus"]["val_shards"]
     models = len(raw["models"])
     assert int(jobs["recognise_entities"]) == shards
-    assert int(jobs["extract_activations"]) == int(jobs["export_topk"]) == models * shards
+    assert int(jobs["extract_activations"]) == models * shards
+    assert int(jobs["tokenize_notes"]) == int(jobs["export_topk"]) == models
     assert (int(jobs["train_sae"]), int(jobs["fit_mixed_effects"])) == (models, 1)
 
 

@@ -73,10 +73,25 @@ def test_extraction_holds_the_weights_in_host_memory():
 
 def test_extraction_time_follows_the_tokens_of_the_shard(files):
     ask = requests().extraction_runtime_min
-    short = ask(WILDCARDS, files(tokens=1_000_000))
-    long = ask(WILDCARDS, files(tokens=100_000_000))
+
+    def tokens(size: int) -> SimpleNamespace:
+        (shard,) = files(**{f"{WILDCARDS.shard}.parquet": size})
+        return SimpleNamespace(tokens=str(Path(shard).parent))
+
+    short, long = ask(WILDCARDS, tokens(1_000_000)), ask(WILDCARDS, tokens(100_000_000))
     assert long > 10 * short / 2
-    assert ask(WILDCARDS, files(tokens=100_000_000), attempt=2) == 2 * long
+    assert ask(WILDCARDS, tokens(100_000_000), attempt=2) == 2 * long
+
+
+def test_a_folder_counts_as_its_largest_file(files):
+    ask = requests().table_memory_mb
+    (small, _) = files(a=1_000_000, b=2_000_000_000)
+    assert ask(WILDCARDS, [str(Path(small).parent)]) == ask(WILDCARDS, files(c=2_000_000_000))
+
+
+def test_tokenization_time_follows_the_notes(files):
+    ask = requests().tokenization_runtime_min
+    assert ask(WILDCARDS, files(notes=2_000_000_000)) > 5 * ask(WILDCARDS, files(notes=10_000_000))
 
 
 def test_a_streamed_table_asks_by_its_largest_file_not_by_their_sum(files):
@@ -97,6 +112,14 @@ def test_encoding_time_follows_the_activations(files):
     assert ask(WILDCARDS, files(a=10**12)) > ask(WILDCARDS, files(a=10**9))
 
 
+def test_export_time_follows_the_activations_and_counts_the_writing(files):
+    def asked(size: int) -> int:
+        return requests().topk_runtime_min(WILDCARDS, SimpleNamespace(activations=files(a=size)))
+
+    assert asked(10**12) > asked(10**9)
+    assert asked(10**12) > requests().sae_encoding_runtime_min(WILDCARDS, files(a=10**12))
+
+
 def test_ner_time_follows_the_share_of_one_shard(files):
     raw = yaml.safe_load((ROOT / "config/medgemma-27b.yaml").read_text())
     ask = Requests(parse_config(raw)).ner_runtime_min
@@ -109,3 +132,6 @@ def test_ner_time_follows_the_share_of_one_shard(files):
 def test_a_missing_input_is_told_to_snakemake_as_such():
     with pytest.raises(FileNotFoundError):
         requests().table_memory_mb(WILDCARDS, ["not-there.parquet"])
+    with pytest.raises(FileNotFoundError) as raised:
+        requests().extraction_runtime_min(WILDCARDS, SimpleNamespace(tokens="not-there"))
+    assert str(raised.value.filename) == "not-there"

@@ -61,6 +61,7 @@ def test_files_take_what_was_planned_within_a_factor_of_two(plan, corpus, what):
 MEMORY = {
     "extract_activations": "extraction_memory_mb",
     "ablate_latents": "extraction_memory_mb",
+    "measure_faithfulness": "extraction_memory_mb",
     "train_sae": "sae_training_memory_mb",
     "calibrate_sae": "sae_encoding_memory_mb",
     "export_topk": "sae_encoding_memory_mb",

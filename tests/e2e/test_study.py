@@ -51,6 +51,7 @@ TABLES = {
     SAE / "metrics/ablation_delta_ce.csv": [
         *("lemma", "sense", "latent_id", "doc_id", "batch_idx", "delta_ce", "layer", "model"),
     ],
+    SAE / "metrics/pooling_sensitivity.csv": ["lemma", "pooling", "delta", "change"],
     SAE / "metrics/retrieval/exp_a_k_sweep_detail.csv": [
         *("word", "rerank_k", "query_sense", "full_P@1", "rerank_P@1", "full_AP", "rerank_AP"),
         *("delta_P@1", "delta_AP"),
@@ -61,6 +62,7 @@ TABLES = {
     CORPUS / "mixed_effects/coefs_jaccard.csv": ["term", "estimate"],
     CORPUS / "mixed_effects/coefs_entropy.csv": ["term", "estimate"],
     CORPUS / "mixed_effects/coefs_delta_ce.csv": ["term", "estimate"],
+    CORPUS / "mixed_effects/diagnostics.csv": ["response", "group", "value", "quantile"],
     CORPUS / "mixed_effects/fdr_correction.csv": ["term", "pvalue", "qvalue"],
 }
 
@@ -178,6 +180,29 @@ def test_a_changed_sae_retrains_and_nothing_upstream(study, small_config):
     assert {"train_sae", "calibrate_sae", "export_topk", "measure_jaccard"} <= rules
     upstream = {"extract_activations", "tokenize_notes", "recognise_entities", "adapt_ner"}
     assert not upstream & rules
+
+
+def test_keys_that_say_how_work_is_done_run_nothing_again(study, small_config):
+    config = small_config(study)
+    for model in config["models"]:
+        model["tokens_per_batch"] = 512
+    config["saes"][0]["training"] |= {
+        "log_every": 7,
+        "checkpoint_every": 11,
+        "keep_last": 3,
+        "reader_threads": 2,
+    }
+    config["ner"]["batch_size"] = 3
+    assert "Nothing to be done" in run_snakemake(study, config, "--dry-run", "all").stdout
+
+
+def test_more_permutations_run_only_what_permutes(study, small_config):
+    config = small_config(study)
+    config["polysemy"]["n_permutations"] = 1999
+    rules = planned(study, config)
+    assert {"measure_jaccard", "probe_latents", "measure_retrieval"} <= rules
+    others = {"measure_entropy", "pool_occurrence_latents", "export_topk", "train_sae"}
+    assert not others & rules
 
 
 def test_a_new_layer_adds_its_own_work_only(study, small_config):

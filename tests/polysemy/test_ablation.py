@@ -1,36 +1,15 @@
 """Edited forward passes equal plain ones; what is removed is the latent's part and no more."""
 
-import math
-
 import numpy as np
 import polars as pl
 import pytest
 import torch
-from transformers import (
-    Gemma3ForCausalLM,
-    Gemma3TextConfig,
-    LlamaConfig,
-    LlamaForCausalLM,
-)
 
-from medsae.io import UserError
 from medsae.polysemy.ablation import ablate, matched_latent
 from medsae.polysemy.ablation_plan import choose_latents, choose_occurrences
-from medsae.polysemy.faithfulness import NOT_APPLICABLE, measure_faithfulness, sample_windows
-from medsae.polysemy.splice import decoder_blocks, edited_losses, read_window
-from medsae.polysemy.subject import Subject, contributions, latent_codes
-from medsae.sae import SAEConfig, build_sae
-
-SIZES = {
-    "vocab_size": 97,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-    "num_hidden_layers": 4,
-}
-LAYER = 1
+from medsae.polysemy.splice import edited_losses, read_window
+from medsae.polysemy.subject import contributions, latent_codes
+from tests.polysemy.tiny_model import LAYER, gemma, llama, plain_losses, subject, tiny_sae
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -40,56 +19,6 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-def llama():
-    torch.manual_seed(0)
-    return LlamaForCausalLM(LlamaConfig(**SIZES)).eval()
-
-
-def gemma():
-    """Alternates sliding and full attention and scales its embeddings."""
-    torch.manual_seed(0)
-    types = ["sliding_attention", "full_attention"] * 2
-    return Gemma3ForCausalLM(Gemma3TextConfig(**SIZES, sliding_window=5, layer_types=types)).eval()
-
-
-def tiny_sae(normalization="token", n_latents=64, k=8):
-    torch.manual_seed(1)
-    sae = build_sae(
-        SAEConfig(architecture="topk", n_latents=n_latents, k=k, normalization=normalization), 32
-    )
-    with torch.no_grad():
-        rows = torch.nn.functional.normalize(torch.randn(n_latents, 32), dim=1)
-        sae.W_dec.copy_(rows)
-        sae.W_enc.copy_(rows)
-    return sae.eval().requires_grad_(False)
-
-
-def subject(model, sae, **changes):
-    settings = {
-        "prefix": (1,),
-        "ctx_len": 40,
-        "tokens_after": 6,
-        "max_tokens": 8192,
-        "firing_counts": np.ones(sae.config.n_latents, dtype=np.int64),
-    }
-    return Subject(model, LAYER, sae, **(settings | changes))
-
-
-@torch.no_grad()
-def plain_losses(model, tokens, edit):
-    """Losses of every next token by one full forward; ``edit`` changes block LAYER's output."""
-
-    def hook(module, inputs, output):
-        hidden = output[0] if isinstance(output, tuple) else output
-        changed = edit(hidden)
-        return (changed, *output[1:]) if isinstance(output, tuple) else changed
-
-    handle = decoder_blocks(model)[LAYER].register_forward_hook(hook)
-    logits = model(input_ids=tokens[None], use_cache=False).logits[0]
-    handle.remove()
-    return torch.nn.functional.cross_entropy(logits[:-1].float(), tokens[1:], reduction="none")
 
 
 @pytest.mark.parametrize("make", [llama, gemma])
@@ -309,63 +238,3 @@ def test_a_control_is_like_its_latent():
     assert (
         matched_latent(25, strength, counts, np.zeros(1000, bool), np.random.default_rng(0)) is None
     )
-
-
-def tokens_table(n_documents=12, length=30):
-    rng = np.random.default_rng(0)
-    return pl.DataFrame(
-        [
-            {
-                "doc_id": f"d{d}",
-                "patient_id": f"p{d // 2}",
-                "token_index": i,
-                "token_id": int(rng.integers(2, 97)),
-            }
-            for d in range(n_documents)
-            for i in range(length)
-        ]
-    )
-
-
-def test_faithfulness_of_a_perfect_reconstruction(monkeypatch):
-    model, sae = llama(), tiny_sae()
-    monkeypatch.setattr(sae, "reconstruct", lambda raw: raw.clone())
-    windows = sample_windows(tokens_table().lazy(), 20, seed=0)
-    assert windows["token_id"].list.len().max() == 20
-    row = measure_faithfulness(subject(model, sae), windows, True, 99, 0).row(0, named=True)
-    assert row["ce_reconstructed"] == pytest.approx(row["ce_clean"], abs=1e-5)
-    assert row["ce_error_kept"] == pytest.approx(row["ce_clean"], abs=1e-5)
-    assert row["fvu"] == 0
-    assert row["check"] == NOT_APPLICABLE
-    assert row["n_tokens"] == 12 * 19
-
-
-def test_faithfulness_equals_plain_forward_passes():
-    model, sae = llama(), tiny_sae()
-    windows = sample_windows(tokens_table().lazy(), 20, seed=0)
-    row = measure_faithfulness(subject(model, sae), windows, True, 99, 0).row(0, named=True)
-    clean, rebuilt = [], []
-    for window in windows["token_id"].to_list():
-        tokens = torch.tensor([1, *window])
-
-        def through(hidden):
-            hidden = hidden.clone()
-            hidden[0, 1:] = sae.reconstruct(hidden[0, 1:])
-            return hidden
-
-        clean.append(plain_losses(model, tokens, lambda h: h)[1:])
-        rebuilt.append(plain_losses(model, tokens, through)[1:])
-    assert row["ce_clean"] == pytest.approx(float(torch.cat(clean).mean()), abs=1e-5)
-    assert row["ce_reconstructed"] == pytest.approx(float(torch.cat(rebuilt).mean()), abs=1e-5)
-    assert row["ce_reconstructed_low"] <= row["ce_reconstructed"] <= row["ce_reconstructed_high"]
-
-
-def test_a_trained_model_that_guesses_is_refused():
-    model, sae = llama(), tiny_sae()
-    with torch.no_grad():
-        model.lm_head.weight.mul_(200)  # confident and wrong
-    windows = sample_windows(tokens_table().lazy(), 20, seed=0)
-    with pytest.raises(UserError, match="guessing"):
-        measure_faithfulness(subject(model, sae), windows, False, 99, 0)
-    row = measure_faithfulness(subject(model, sae), windows, True, 99, 0).row(0, named=True)
-    assert row["ce_clean"] > math.log(97)

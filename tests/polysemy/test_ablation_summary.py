@@ -94,8 +94,8 @@ def test_cells_are_plain_means_and_differences_of_pairs():
 
 @pytest.mark.parametrize("column", ["pvalue", "pvalue_contrast"])
 def test_no_effect_gives_uniform_p_values(column):
-    """Patients differ in how strongly anything acts on them; 300 simulated null data sets."""
-    tables = [planted(patient_sd=0.05, n_patients=14, seed=seed) for seed in range(300)]
+    """Patients differ in how strongly anything acts on them; 500 simulated null data sets."""
+    tables = [planted(patient_sd=0.05, n_patients=14, seed=seed) for seed in range(500)]
     p = np.array([summary(*each, n=99)[column][0] for each in tables])
     for level in (0.05, 0.2, 0.5):
         low, high = binom.ppf([0.001, 0.999], len(p), level)

@@ -100,7 +100,8 @@ def test_p_equals_its_definition():
     patient = np.repeat(np.arange(20), 2)
     label = rng.integers(0, 2, 40).astype(np.int8)
     firing = (rng.random((40, 6)) < 0.4).astype(np.float32)
-    found = permutation_pvalues(csr_array(firing), patient, label, 2, 99, stream(0))
+    found, taken = permutation_pvalues(csr_array(firing), patient, label, 2, 99, stream(0))
+    assert (taken == 99).all()
     for sense in (0, 1):
 
         def difference(labels, sense=sense):
@@ -125,7 +126,7 @@ def test_p_does_not_exceed_its_level_when_senses_do_not_matter():
         label = rng.integers(0, 2, 30)[patient].astype(np.int8)
         rate = rng.choice([0.1, 0.9], (30, 4))[patient]
         firing = (rng.random(rate.shape) < rate).astype(np.float32)
-        pvalues = permutation_pvalues(csr_array(firing), patient, label, 2, 99, stream(number))
+        pvalues, _ = permutation_pvalues(csr_array(firing), patient, label, 2, 999, stream(number))
         rejected[number] = pvalues[0] <= 0.05
         for latent in range(4):
             fires = firing[:, latent] > 0
@@ -163,7 +164,8 @@ def test_label_blind_prefilter(plant, write_latents, statistics):
 def test_no_latents_have_no_p():
     label = np.array([0, 1], dtype=np.int8)
     none = csr_array((2, 0), dtype=np.float32)
-    assert permutation_pvalues(none, np.arange(2), label, 2, 99, stream(0)).shape == (2, 0)
+    pvalues, taken = permutation_pvalues(none, np.arange(2), label, 2, 99, stream(0))
+    assert pvalues.shape == taken.shape == (2, 0)
 
 
 def test_confirmation_is_asked_only_of_what_may_be_discovered(found):

@@ -126,7 +126,7 @@ def test_sense_probes_find_planted_senses_only(probed):
     for row in senses.filter(pl.col("lemma").is_in(["split", "three"])).iter_rows(named=True):
         assert row["auroc_low"] > 0.8
         assert row["auroc"] > row["auroc_null_high"]
-        assert row["pvalue"] == 0.05
+        assert row["pvalue"] == pytest.approx(1 / 81)
         assert row["ap_lift"] > 1.3
         assert 0 < row["n_active_weights"] < 80
     for row in senses.filter(pl.col("lemma") == "same").iter_rows(named=True):
@@ -142,6 +142,16 @@ def test_two_senses_share_one_probe(probed):
     assert one["auroc"] == pytest.approx(two["auroc"])
     assert one["n_positive"] == two["n_negative"]
     assert one["prevalence"] + two["prevalence"] == pytest.approx(1)
+
+
+def test_what_is_promising_is_shuffled_until_one_term_alone_could_be_found(probed):
+    *_, senses = probed
+    shuffles = {(r["lemma"], r["sense"]): r for r in senses.iter_rows(named=True)}
+    # four ambiguous terms: 4 / 0.05 shuffles
+    assert shuffles["split", "one"]["n_shuffles"] == 80
+    assert shuffles["split", "one"]["pvalue"] == pytest.approx(1 / 81)
+    same = shuffles["same", "one"]
+    assert same["n_shuffles"] == 19 or same["pvalue"] < 0.5
 
 
 def test_no_occurrence_is_scored_by_a_probe_that_saw_its_patient():
@@ -160,7 +170,7 @@ def test_patients_too_few_for_two_folds_give_nothing():
     positive = np.array([True, True, False, False])
     assert out_of_fold_scores(codes, positive, np.array([0, 0, 1, 2]), 0) is None
     assert (
-        cross_validate(codes, positive.astype(np.int8), 1, np.array([0, 0, 1, 2]), stream(0))
+        cross_validate(codes, positive.astype(np.int8), 1, np.array([0, 0, 1, 2]), 19, stream(0))
         is None
     )
 
@@ -178,10 +188,11 @@ def null_pvalues(n_sets, monkeypatch):
     pvalues = []
     for number in range(n_sets):
         codes, label, patient = null_set(number)
-        result = cross_validate(codes, label, 1, patient, stream(number))
+        result = cross_validate(codes, label, 1, patient, 0, stream(number))
         observed = roc_auc_score(label == 1, result.scores)
         reaching = 19 - (result.null < observed - 1e-12).sum()
-        pvalues.append((1 + reaching) / 20)
+        assert result.pvalue == (1 + reaching) / 20
+        pvalues.append(result.pvalue)
     return np.array(pvalues)
 
 

@@ -6,7 +6,7 @@ import torch
 from medsae.io import UserError
 from medsae.polysemy.columns import RETRIEVAL_BASELINES, RETRIEVAL_DETAIL, RETRIEVAL_SUMMARY
 from medsae.polysemy.retrieval_baselines import CONTEXT, read_contexts, residuals
-from medsae.polysemy.retrieval_tables import measure_retrieval
+from medsae.polysemy.retrieval_tables import measure_retrieval, usable_anchors
 from medsae.statistics import holm, mcnemar_exact
 from medsae.store import ShardWriter
 
@@ -100,7 +100,11 @@ def test_summary_equals_what_the_detail_says(measured):
         assert row["delta_P@1_ci"] == pytest.approx(
             (row["delta_P@1_high"] - row["delta_P@1_low"]) / 2
         )
-    np.testing.assert_allclose(summary["p_adjusted"], holm(summary["p_value"]))
+        sums = part.group_by("patient_id").agg(pl.col("delta_P@1").sum())["delta_P@1"].to_numpy()
+        signs = np.random.default_rng(1).choice([-1, 1], (5000, len(sums)))
+        reaching = np.abs(signs @ sums) >= abs(sums.sum()) - 1e-9
+        assert row["p_clustered"] == pytest.approx(reaching.mean(), abs=0.15)
+    np.testing.assert_allclose(summary["p_adjusted"], holm(summary["p_clustered"]))
     assert summary["chosen"].sum() == 1
     best = summary["development_delta_MAP"].arg_max()
     assert summary["chosen"].to_list().index(True) == best
@@ -134,12 +138,39 @@ def test_row_order_does_not_matter(measured, tmp_path, statistics):
         assert one.equals(other)
 
 
-def test_without_any_term_the_tables_are_empty_but_there(corpus, statistics):
-    _, inputs = corpus({"lemma": "few", "n_patients": 6})
-    detail, summary, baselines = measure_retrieval(*inputs, SETTINGS, statistics)
-    assert detail.is_empty()
+def assert_not_estimable(tables, reason):
+    detail, summary, baselines = tables
+    assert detail.is_empty() and baselines.is_empty()
+    assert detail.columns == list(RETRIEVAL_DETAIL)
     assert summary.columns == list(RETRIEVAL_SUMMARY)
     assert baselines.columns == list(RETRIEVAL_BASELINES)
+    (row,) = summary.to_dicts()
+    assert row["k"] is None and row["model"] == "tiny" and reason in row["reason"]
+
+
+def test_without_any_term_the_tables_say_why(corpus, statistics):
+    _, inputs = corpus({"lemma": "few", "n_patients": 6})
+    assert_not_estimable(measure_retrieval(*inputs, SETTINGS, statistics), "30 occurrences")
+
+
+def test_without_a_query_that_has_an_answer_the_tables_say_why(corpus, statistics, tmp_path):
+    # two patients of each sense: one develops, the other tests, and finds nobody of its sense
+    table, (_, notes, shards) = corpus({"lemma": "a", "n_patients": 4, "per_patient": (12,)})
+    sense = pl.when(pl.col("patient_id").is_in(["p000", "p001"])).then(pl.lit("one"))
+    path = tmp_path / "latents.parquet"
+    table.with_columns(sense.otherwise(pl.lit("two")).alias("sense")).write_parquet(path)
+    tables = measure_retrieval(path, notes, shards, SETTINGS, statistics)
+    assert_not_estimable(tables, "whose sense other patients share")
+
+
+def test_anchors_that_would_leave_no_latent_are_not_studied(measured, statistics):
+    _, inputs, *_ = measured
+    latents = pl.scan_parquet(inputs[0])
+    assert usable_anchors(latents, [2, 15, 16, 40]) == [2, 15]
+    some = latents.with_columns(pl.col("latent_ids").list.head(3 + pl.col("occurrence_id") % 50))
+    assert usable_anchors(some, [3, 4, 5]) == [3, 4]
+    tables = measure_retrieval(*inputs, SETTINGS | {"n_anchor_sweep": [16]}, statistics)
+    assert_not_estimable(tables, "n_anchor")
 
 
 def test_contexts_leave_the_term_out(tmp_path):

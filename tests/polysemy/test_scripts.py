@@ -30,6 +30,7 @@ def run(pytestconfig, tmp_path):
             input=Files(**inputs),
             output=Files(**outputs),
             params=SimpleNamespace(**params),
+            wildcards=SimpleNamespace(model="tiny", layer="3", sae="topk"),
             log=[str(tmp_path / "logs" / f"{name}.log")],
             threads=1,
             rule=name,
@@ -150,3 +151,17 @@ def test_metrics(run, plant, write_latents, tmp_path, statistics, monkeypatch):
     assert pl.read_csv(retrieval["detail"]).columns == list(columns.RETRIEVAL_DETAIL)
     assert pl.read_csv(retrieval["summary"]).columns == list(columns.RETRIEVAL_SUMMARY)
     assert pl.read_csv(retrieval["baselines"]).columns == list(columns.RETRIEVAL_BASELINES)
+    (tmp_path / "topk").mkdir()
+    codes = table.select("latent_ids", "z_values", "z_values_norm")
+    codes.write_parquet(tmp_path / "topk" / "train-00000.parquet")
+    table.drop(codes.columns).write_parquet(tmp_path / "located.parquet")
+    compared = run(
+        "compare_poolings",
+        {"occurrences": str(tmp_path / "located.parquet"), "topk": str(tmp_path / "topk")},
+        {"poolings": "poolings.csv"},
+        pooling="last",
+        k=16,
+        depth=8,
+        statistics=statistics,
+    )
+    assert pl.read_csv(compared["poolings"]).columns == list(columns.POOLING)

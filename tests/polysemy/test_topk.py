@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,13 @@ import torch
 
 from medsae.io import UserError
 from medsae.polysemy import topk
-from medsae.polysemy.topk import PUBLISHED_COLUMNS, export_topk, read_rows, write_topk_csv
+from medsae.polysemy.topk import (
+    PUBLISHED_COLUMNS,
+    export_shards,
+    export_topk,
+    read_rows,
+    write_topk_csv,
+)
 from medsae.sae import SAEConfig, SparseAutoencoder, build_sae, normalized_values
 from medsae.store import ShardWriter
 
@@ -75,6 +82,43 @@ def test_exported_latents_are_those_of_the_encoder(
         assert table["z_values"][row].to_list() == pytest.approx(values[row, :n].tolist())
         assert table["z_values_norm"][row].to_list() == pytest.approx(scaled[row, :n].tolist())
         assert table["z_values"][row].to_list() == sorted(table["z_values"][row], reverse=True)
+
+
+def test_a_killed_export_goes_on_after_its_last_shard(
+    sae: SparseAutoencoder, files: tuple[Path, Path], tmp_path: Path, monkeypatch
+):
+    activations, tokens, parts = tmp_path / "activations", tmp_path / "tokens", tmp_path / "parts"
+    for folder, source in ((activations, files[0]), (tokens, files[1])):
+        folder.mkdir()
+        for name in ("train-00000", "train-00001", "val-00000"):
+            shutil.copy(source, folder / f"{name}{source.suffix}")
+    shards = sorted(activations.iterdir()), sorted(tokens.iterdir())
+    export_shards(*shards, sae, K, tmp_path / "whole")
+
+    class Killed(BaseException):
+        pass
+
+    done = []
+
+    def once(*arguments):
+        if done:
+            raise Killed
+        done.append(arguments)
+        return export_topk(*arguments)
+
+    monkeypatch.setattr(topk, "export_topk", once)
+    with pytest.raises(Killed):
+        export_shards(*shards, sae, K, parts)
+    (first,) = parts.iterdir()
+    written = first.stat().st_mtime_ns
+    monkeypatch.setattr(topk, "export_topk", export_topk)
+    export_shards(*shards, sae, K, parts)
+    assert first.stat().st_mtime_ns == written
+    for path in sorted((tmp_path / "whole").iterdir()):
+        assert path.read_bytes() == (parts / path.name).read_bytes()
+
+    with pytest.raises(UserError, match="shard val-00000"):
+        export_shards(shards[0], shards[1][:2], sae, K, parts)
 
 
 def test_unequal_lengths_and_uncalibrated_saes_are_refused(

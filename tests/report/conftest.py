@@ -99,6 +99,7 @@ def linked() -> pl.DataFrame:
         | {"presence_rate": 0.6 + 0.1 * (j == 1), "presence_rate_other": 0.1}
         | {"rate_diff_confirmation": 0.5 + 0.1 * (j == 1)}
         | {"discovered": True, "confirmed": lemma != MIXED and j < 2}
+        | {"n_tests": 5000, "smallest_q": 0.05}
         for index, lemma, sense in senses()
         if lemma != POOR
         for j in range(3)
@@ -169,6 +170,7 @@ def sweep() -> pl.DataFrame:
         | {"k": k, "delta_P@1_mean": 0.002 * k, "delta_P@1_low": 0.002 * k - 0.03}
         | {"delta_P@1_high": 0.002 * k + 0.03, "p_adjusted": 0.2 if k < 20 else 0.01, "n": 300}
         | {"n_patients": 90, "n_anchor": 5, "chosen": k == 20}
+        | {"delta_MAP_mean": 0.001 * k, "delta_MAP_low": 0.0005 * k, "delta_MAP_high": 0.002 * k}
         for k in (5, 10, 15, 20, 25, 30, 40, 50)
     ]
     return pl.DataFrame(rows)
@@ -184,7 +186,13 @@ def baselines() -> pl.DataFrame:
         "random": 0.5,
     }
     rows = [
-        PLACE | {"word": "all", "method": m} | interval("p_at_1", v, 0.04)
+        dict(PLACE | {"word": "all", "method": m})
+        | interval("p_at_1", v, 0.04)
+        | interval("p_at_3", v - 0.02, 0.04)
+        | interval("p_at_5", v - 0.03, 0.04)
+        | interval("p_at_10", v - 0.05, 0.03)
+        | interval("mrr", v + 0.05, 0.03)
+        | interval("map", v - 0.1, 0.02)
         for m, v in values.items()
     ]
     return pl.DataFrame(rows)
@@ -285,3 +293,32 @@ def notes() -> dict:
         "n_val": 30,
         "n_characters": 700_000,
     }
+
+
+@pytest.fixture
+def diagnostics() -> pl.DataFrame:
+    """Residuals and two random effects of every fit of ``fits`` that was estimated."""
+    points = [x / 10 - 2 for x in range(41)]
+    rows = [
+        {"response": response, "specification": kind, "group": group}
+        | {"fitted": x / 2 if group == "residual" else None, "value": 1.1 * x, "quantile": x}
+        for response, kind in (("jaccard", "planned"), ("delta_ce", "planned"))
+        for group in ("residual", "lemma", "lemma: pair_typewithin")
+        for x in points
+    ]
+    return pl.DataFrame(rows)
+
+
+@pytest.fixture
+def poolings() -> pl.DataFrame:
+    """Terms of one to three tokens; the mean over tokens separates a little less."""
+    rows = [
+        PLACE
+        | {"lemma": lemma, "pooling": pooling, "chosen": pooling == "last", "k": 10}
+        | interval("delta", None if lemma == POOR else 0.2 - loss, 0.05)
+        | interval("change", None if lemma == POOR else -loss, 0.02)
+        | {"tokens_per_occurrence": 1.0 + index % 3, "reason": "too few" if lemma == POOR else None}
+        for index, lemma in enumerate(TERMS)
+        for pooling, loss in (("last", 0.0), ("max", 0.01), ("mean", 0.04 * (index % 3 > 0)))
+    ]
+    return pl.DataFrame(rows, infer_schema_length=None)

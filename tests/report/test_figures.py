@@ -18,7 +18,9 @@ from medsae.report.faithfulness import draw_faithfulness
 from medsae.report.jaccard import draw_jaccard
 from medsae.report.layers import compare_places, draw_layers
 from medsae.report.mixed_effects import draw_mixed_effects
+from medsae.report.mixed_effects_diagnostics import draw_diagnostics
 from medsae.report.ner import draw_ner
+from medsae.report.pooling import draw_pooling
 from medsae.report.probes import draw_probes
 from medsae.report.retrieval import draw_retrieval
 from medsae.report.sense_linked import count_linked, draw_sense_linked
@@ -55,6 +57,8 @@ def figures(request: pytest.FixtureRequest) -> dict[str, Figure]:
         "training": draw_training(get("training"), WHERE),
         "layers": draw_layers(places, compare_places(places), {"random-lm"}),
         "mixed_effects": draw_mixed_effects(get("contrasts"), get("fits")),
+        "mixed_effects_diagnostics": draw_diagnostics(get("diagnostics"), get("fits")),
+        "pooling": draw_pooling(get("poolings"), WHERE),
         "faithfulness": draw_faithfulness(get("faithfulness")),
         "corpus": draw_corpus(count_occurrences(get("occurrences")), get("notes"), 10),
         "agreement": draw_agreement(get("agreement")),
@@ -92,6 +96,7 @@ NUMBERS_OF = {
     "entropy": draw_entropy,
     "probes": draw_probes,
     "ablation": draw_ablation,
+    "poolings": draw_pooling,
 }
 
 
@@ -134,6 +139,8 @@ def test_other_empty_tables_give_figures_too(request, tmp_path, fits, notes):
         draw_faithfulness(empty("faithfulness")),
         draw_mixed_effects(empty("contrasts"), empty("fits")),
         draw_mixed_effects(empty("contrasts"), through_csv(fits, tmp_path)),
+        draw_diagnostics(empty("diagnostics"), empty("fits")),
+        draw_diagnostics(empty("diagnostics"), through_csv(fits, tmp_path)),
         draw_agreement(empty("agreement")),
         draw_ner(empty("ner"), "gliner"),
         draw_layers(empty("jaccard"), compare_places(empty("jaccard")), set()),
@@ -210,3 +217,39 @@ def test_benchmarks_add_up_the_jobs_of_a_rule(benchmarks):
         {"rule": "align", "n_jobs": 1, "total_s": 0.1, "longest_s": 0.1}
         | {"cpu_s": 0.0, "peak_rss_mb": None},
     ]
+
+
+def test_long_contrasts_are_not_cut_off(contrasts, fits):
+    long = "same sense − other sense, openbiollm-llama3-70b-instruct − medgemma-27b-text-it-random"
+    figure = draw_mixed_effects(contrasts.with_columns(pl.lit(long).alias("contrast")), fits)
+    figure.draw_without_rendering()
+    labels = [
+        t for axis in figure.axes for t in axis.get_yticklabels() if "openbiollm" in t.get_text()
+    ]
+    assert labels
+    for label in labels:
+        box = label.get_window_extent()
+        assert box.x0 > 0 and box.height < 72
+
+
+def test_diagnostics_have_panels_for_each_fit_and_a_reason_for_each_other(diagnostics, fits):
+    figure = draw_diagnostics(diagnostics, fits)
+    fitted = diagnostics.select("response", "specification").n_unique()
+    assert len(figure.axes) == 3 * fitted
+    assert any("there are no rows" in text for text in texts(figure))
+
+
+def test_pooling_names_the_largest_change(poolings):
+    written = " ".join(texts(draw_pooling(poolings, WHERE)))
+    assert re.search(r"at most −0.04\d? \[.*mean\)", written)
+
+
+def test_a_profile_by_layer_is_drawn_where_there_are_several(jaccard):
+    several = several_places(jaccard)
+    figure = draw_layers(several, compare_places(several), {"random-lm"})
+    assert "layer" in [axis.get_xlabel() for axis in figure.axes]
+    (profile,) = (axis for axis in figure.axes if axis.get_xlabel() == "layer")
+    assert [line.get_label() for line in profile.lines if "-lm" in str(line.get_label())] == [
+        "small-lm"
+    ]
+    assert len(draw_layers(jaccard, compare_places(jaccard), set()).axes) == 1

@@ -25,6 +25,7 @@ def summary_of(get, jaccard: pl.DataFrame) -> dict:
         "layer": layer,
         "sae": sae,
         "overlap": numbers.summarise_overlap(jaccard),
+        "pooling": numbers.summarise_pooling(get("poolings")),
         "sense_linked": numbers.summarise_linked(get("linked")),
         "probes": numbers.summarise_probes(get("probes")),
         "retrieval": numbers.summarise_retrieval(get("sweep"), get("baselines")),
@@ -113,6 +114,16 @@ def test_random_weights_are_named_and_subtracted(make_run):
     assert "do not explain without training" in gain
 
 
+def test_the_headline_gives_the_clearest_term_with_its_null_and_control(make_run):
+    point = headline(make_run())[0]
+    assert re.search(
+        r"Most clearly \w+: Δ = 0\.\d+ \[.*\], q .* shuffled among patients; "
+        r"with random weights Δ = 0\.\d+ \[",
+        point,
+    )
+    assert "with random weights" not in headline(make_run(random_scale=None))[0]
+
+
 def test_training_adds_nothing_when_random_weights_do_as_well(make_run):
     gain = next(point for point in headline(make_run(random_scale=1.0)) if "differs by" in point)
     assert "not shown to add" in gain
@@ -136,6 +147,13 @@ def test_limits_name_what_the_run_lacks(make_run, agreement, notes):
     complete = " ".join(limits(make_run()))
     for sentence in ("generated", "own patient", "Without gold"):
         assert sentence not in complete
+
+
+def test_a_model_whose_residuals_do_not_fit_is_a_caution(make_run, fits):
+    distances = pl.Series("residual_distance", [0.05, None, 0.35, 0.1])
+    points = limits(make_run(fits=fits.with_columns(distances)))
+    (point,) = (point for point in points if "residuals" in point)
+    assert "delta_ce (planned formula)" in point and "0.35" in point
 
 
 def test_controls_above_zero_are_a_caution(make_run, jaccard):
@@ -164,6 +182,36 @@ def test_latents_that_do_not_know_the_word_are_a_caution(make_run):
     assert "weak control" in gain
 
 
+@pytest.mark.parametrize(
+    ("smallest_q", "words"),
+    [(0.05, "one alone could reach q = 0.050"), (0.31, "q < 0.05 takes 7 latents")],
+)
+def test_what_the_permutations_can_show_is_said(make_run, smallest_q, words):
+    run = make_run()
+    run.trained[0]["sense_linked"]["smallest_q"] = smallest_q
+    text = to_markdown(write_summary(run))
+    assert "5,000 tests, of which one alone" in text and words in text
+
+
+def test_retrieval_that_cannot_be_estimated_says_why(make_run, sweep):
+    row = sweep.head(1).with_columns(pl.lit(False).alias("chosen"), pl.lit("why").alias("reason"))
+    numbers_of = numbers.summarise_retrieval(row, sweep.clear())
+    run = make_run()
+    run.trained[0]["retrieval"].update(numbers_of)
+    assert "Retrieval: why." in to_markdown(write_summary(run))
+
+
+def test_a_single_sense_keeps_its_own_interval(ablation):
+    one = ablation.filter(pl.col("contrast").is_not_null()).head(1)
+    row = one.row(0, named=True)
+    found = numbers.summarise_ablation(one)["linked_minus_random_nats"]
+    assert found == {
+        "value": row["contrast"],
+        "low": row["contrast_low"],
+        "high": row["contrast_high"],
+    }
+
+
 def test_an_undetermined_faithfulness_is_a_caution(make_run):
     run = make_run()
     wild = {"loss_recovered": {"value": 0.99, "low": -3.8, "high": 6.4}}
@@ -186,6 +234,8 @@ def test_the_summary_of_empty_tables_says_not_enough_data(make_run, jaccard, lin
         ({"value": 0.18, "low": 0.12, "high": 0.24}, "0.18 [0.12, 0.24]"),
         ({"value": -0.0181, "low": -0.05, "high": 0.012}, "−0.018 [−0.050, 0.012]"),
         ({"value": -0.0001, "low": -0.02, "high": 0.02}, "0.000 [−0.020, 0.020]"),
+        ({"value": 0.004, "low": 0.0003, "high": 0.008}, "0.0040 [0.0003, 0.0080]"),
+        ({"value": 0.004, "low": -0.0003, "high": 0.008}, "0.004 [0.000, 0.008]"),
         (None, "not estimable"),
     ],
 )

@@ -1,54 +1,43 @@
-"""Two processes on CPU (gloo) against one, through torchrun."""
-
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
+"""Two processes on CPU (gloo) against one, sharing the batches or the latents."""
 
 import polars as pl
 import pytest
+import torch
 
-import medsae
+from medsae.io import UserError
 from medsae.sae import load_sae
-from medsae.sae.train import METRICS_NAME
+from medsae.sae.launch import Request, train
+from medsae.sae.sharding import is_needed
+from medsae.sae.tensors import load_tensors
+from medsae.sae.train import LATENTS_NAME, METRICS_NAME
 
 pytestmark = pytest.mark.slow
 
-SCRIPT = Path(__file__).with_name("train_in_process.py")
 TOLERANCE = 2e-4  # largest difference of a weight after 60 steps, from the order of sums
 
+CASES = [
+    ("topk", False, {}),
+    ("batch_topk", False, {}),
+    ("topk", True, {}),
+    ("batch_topk", True, {}),
+    ("matryoshka", True, {"prefixes": [1, 11, 95]}),
+    ("matryoshka_levels", True, {"sizes": [1, 20, 95], "level_k": [1, 2, 3]}),
+    ("gated", True, {}),
+    ("jumprelu", True, {"bandwidth": 0.1}),
+]
 
-def train(tmp_path, folder, sae, config, shards, processes):
-    request = tmp_path / f"{folder}-{processes}.json"
-    request.write_text(
-        json.dumps(
-            {
-                "sae": sae.to_dict(),
-                "train": config.to_dict(),
-                "train_shards": [str(p) for p in shards[0]],
-                "val_shards": [str(p) for p in shards[1]],
-                "folder": str(tmp_path / folder),
-            }
+
+@pytest.fixture
+def run(shards, tmp_path):
+    def start(name, sae, config, processes, shard_latents=False):
+        train(
+            Request([sae], config, *shards, [tmp_path / name], shard_latents=shard_latents),
+            processes,
+            n_threads=processes,
         )
-    )
-    launch = [sys.executable]
-    if processes > 1:
-        launch += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(Path(medsae.__file__).parents[1]),
-        "OMP_NUM_THREADS": "1",
-    }
-    done = subprocess.run(
-        [*launch, str(SCRIPT), str(request)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return tmp_path / folder
+        return tmp_path / name
+
+    return start
 
 
 def difference(one, two, name="latest.safetensors"):
@@ -56,29 +45,54 @@ def difference(one, two, name="latest.safetensors"):
     return max(float((first[key] - second[key]).abs().max()) for key in first)
 
 
-@pytest.mark.parametrize("architecture", ["topk", "batch_topk"])
+@pytest.mark.parametrize(("architecture", "shard_latents", "options"), CASES)
 def test_two_processes_train_what_one_trains(
-    shards, sae_config, train_config, tmp_path, architecture
+    run, sae_config, train_config, architecture, shard_latents, options
 ):
-    sae = sae_config(architecture=architecture, k_aux=8)
+    # an odd number of latents: one process holds more of them than the other
+    sae = sae_config(architecture=architecture, k_aux=8, n_latents=95, options=options)
     config = train_config(60, dead_after_tokens=1500)
-    one = train(tmp_path, "one", sae, config, shards, 1)
-    two = train(tmp_path, "two", sae, config, shards, 2)
+    one, two = run("one", sae, config, 1), run("two", sae, config, 2, shard_latents)
     assert difference(one, two) < TOLERANCE
-    columns = ["step", "l0", "dead_fraction"]
-    alone, shared = (pl.read_parquet(run / METRICS_NAME) for run in (one, two))
-    assert alone.select(columns).equals(shared.select(columns))
-    assert alone["fvu"].to_list() == pytest.approx(shared["fvu"].to_list(), rel=1e-3)
-    assert alone["val_fvu"].drop_nulls().to_list() == pytest.approx(
-        shared["val_fvu"].drop_nulls().to_list(), rel=1e-3
+    alone, shared = (pl.read_parquet(folder / METRICS_NAME) for folder in (one, two))
+    for name in ("step", "l0", "dead_fraction", "loss", "fvu", "gradient_norm", "val_fvu"):
+        expected = alone[name].drop_nulls().to_list()
+        assert shared[name].drop_nulls().to_list() == pytest.approx(expected, rel=1e-3), name
+    latents = [pl.read_parquet(folder / LATENTS_NAME) for folder in (one, two)]
+    cosines = [table["max_decoder_cosine"].to_list() for table in latents]
+    assert cosines[1] == pytest.approx(cosines[0], abs=1e-3)
+
+
+@pytest.mark.parametrize("shard_latents", [False, True])
+def test_files_do_not_depend_on_the_number_of_processes(
+    run, sae_config, train_config, shard_latents
+):
+    sae = sae_config(k_aux=8)
+    config = train_config(
+        60, checkpoint_every=30, keep_last=5, resample_every=20, dead_after_tokens=1500, ema=0.9
     )
+    folders = [run("one", sae, config, 1), run("mixed", sae, config, 2, shard_latents)]
+    states = [load_tensors(folder / "step_0000000030.safetensors")[0] for folder in folders]
+    assert states[0].keys() == states[1].keys()
+    for name, value in states[0].items():
+        assert states[1][name].shape == value.shape, name
+        torch.testing.assert_close(states[1][name], value, atol=TOLERANCE, rtol=1e-2, msg=name)
+    # another number of processes goes on from there, in either direction
+    for name, processes in (("mixed", 1), ("one", 2)):
+        folder = folders[name == "mixed"]
+        for end in ("step_0000000060.safetensors", "latest.safetensors", "best.safetensors"):
+            (folder / end).unlink()
+        run(name, sae, config, processes, shard_latents)
+    whole = run("whole", sae, config, 1)
+    assert max(difference(whole, folder) for folder in folders) < TOLERANCE
 
 
-def test_one_process_goes_on_from_two(shards, sae_config, train_config, tmp_path):
-    sae, config = sae_config(), train_config(60, checkpoint_every=30, keep_last=5)
-    whole = train(tmp_path, "whole", sae, config, shards, 1)
-    folder = train(tmp_path, "mixed", sae, config, shards, 2)
-    for name in ("step_0000000060.safetensors", "latest.safetensors", "best.safetensors"):
-        (folder / name).unlink()
-    train(tmp_path, "mixed", sae, config, shards, 1)
-    assert difference(whole, folder) < TOLERANCE
+def test_bad_input_is_told_as_with_one_process(run, sae_config, train_config):
+    with pytest.raises(UserError, match="multiple of the 2 processes"):
+        run("run", sae_config(), train_config(5, batch_size=255), 2)
+    with pytest.raises(UserError, match="adafactor"):
+        run("other", sae_config(), train_config(5, optimizer="adafactor"), 2, shard_latents=True)
+
+
+def test_one_process_never_shares_its_latents():
+    assert not is_needed(10**9, 8192, False, torch.device("cpu"))

@@ -4,7 +4,15 @@ import pytest
 import torch
 from torch.nn import Parameter
 
-from medsae.sae.sparse import Code, Pattern, decode, pointers_of, pre_activations
+from medsae.sae.sparse import (
+    Code,
+    Pattern,
+    decode,
+    forget_gradient,
+    gradient_of,
+    pointers_of,
+    pre_activations,
+)
 
 N, D, LATENTS = 7, 5, 11
 
@@ -131,3 +139,18 @@ def test_filtering_a_code_keeps_tokens_apart():
     expected = pattern.dense(values)
     expected[:, 1::2] = 0
     assert torch.equal(kept.pattern.dense(kept.values), expected)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.12, 0.9])
+@pytest.mark.parametrize("rows", [None, slice(0, LATENTS), torch.arange(LATENTS)])
+def test_a_forgotten_gradient_begins_at_zero(parts, share, rows):
+    pattern, _ = random_pattern(share)
+    weight = Parameter(parts["weight"].clone())
+    values = torch.ones(pattern.n_entries, requires_grad=True)
+    decode(values, pattern, weight, rows=rows).sum().backward()
+    once = gradient_of(weight).clone()
+    weight.grad.fill_(torch.nan)
+    forget_gradient(weight)
+    for times in (1, 2):
+        decode(values, pattern, weight, rows=rows).sum().backward()
+        torch.testing.assert_close(gradient_of(weight), times * once)

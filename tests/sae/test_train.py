@@ -99,6 +99,24 @@ def test_a_folder_with_another_run_is_refused(shards, sae_config, train_config, 
         train_sae(sae_config(k=4), train_config(10), *shards, tmp_path / "run")
 
 
+def test_a_run_goes_on_with_other_steps_between_records_and_states(
+    shards, sae_config, train_config, tmp_path
+):
+    def train(**steps):
+        return train_config(60, validate_every=20, **steps)
+
+    train_sae(sae_config(), train(log_every=10, checkpoint_every=20), *shards, tmp_path / "whole")
+    folder = tmp_path / "changed"
+    train_sae(sae_config(), train(log_every=10, checkpoint_every=20), *shards, folder)
+    for path in (*folder.glob("step_*60*"), folder / "latest.safetensors"):
+        path.unlink()
+    other = train(log_every=30, checkpoint_every=15, keep_last=1, reader_threads=2)
+    train_sae(sae_config(), other, *shards, folder)
+    assert json.loads((folder / "cfg.json").read_text())["train"] == other.to_dict()
+    for name in ("best.safetensors", "latest.safetensors"):
+        assert same_weights(tmp_path / "whole" / name, folder / name)
+
+
 def test_only_the_last_states_are_kept(shards, sae_config, train_config, tmp_path):
     folder = tmp_path / "run"
     train_sae(sae_config(), train_config(60, checkpoint_every=10), *shards, folder)
@@ -170,3 +188,17 @@ def test_a_nan_in_a_shard_stops_training_with_its_row(shards, sae_config, train_
             shards[1],
             tmp_path / "run",
         )
+
+
+def test_bfloat16_compute_keeps_float32_weights_and_nearly_the_quality(
+    shards, sae_config, train_config, tmp_path
+):
+    fvu = {}
+    for compute in ("float32", "bfloat16"):
+        folder = tmp_path / compute
+        fvu[compute] = train_sae(
+            sae_config(), train_config(300, compute=compute), *shards, folder
+        ).val_fvu
+        assert {value.dtype for value in load_sae(folder).state_dict().values()} == {torch.float32}
+    assert fvu["bfloat16"] != fvu["float32"]
+    assert fvu["bfloat16"] < 1.1 * fvu["float32"]

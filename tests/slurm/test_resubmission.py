@@ -24,10 +24,13 @@ def test_killed_jobs_are_resubmitted_with_more_and_succeed(cluster, snakemake, t
     # Without cgroups a job killed for memory counts as failed.
     assert [job["JobState"] for job in memory] == ["FAILED", "COMPLETED"]
 
-    assert (tmp_path / "time").read_text() == "2\n"
+    # On a busy machine the second attempt may be too short as well.
     timed = requests(cluster, "needs_time")
-    assert [job["TimeLimit"] for job in timed] == ["00:01:00", "00:02:00"]
-    assert [job["JobState"] for job in timed] == ["TIMEOUT", "COMPLETED"]
+    attempts = len(timed)
+    assert attempts in (2, 3, 4)
+    assert (tmp_path / "time").read_text() == f"{attempts}\n"
+    assert [job["TimeLimit"] for job in timed] == [f"00:0{n + 1}:00" for n in range(attempts)]
+    assert [job["JobState"] for job in timed] == ["TIMEOUT"] * (attempts - 1) + ["COMPLETED"]
 
     assert (tmp_path / "gpu").read_text() == "0,1\n"
     (with_gpus,) = requests(cluster, "needs_gpus")

@@ -1,31 +1,49 @@
-"""The shrunken study on a real Slurm: killed on the way, and the same as a local run."""
+"""A small study on a real Slurm: killed on the way, and the same as a local run."""
 
 import hashlib
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import polars as pl
 import pytest
 import yaml
 
+from medsae.config import Config, parse_config
+from medsae.config.resources import Requests
 from tests.e2e.conftest import run_snakemake, study_config
+from tests.e2e.test_estimates_hold import MEMORY
 
 pytestmark = pytest.mark.slow
 
 # What differs from run to run by its nature: times, memory, and training states.
-OF_A_RUN = ("logs/", "benchmarks", "checkpoints/", "figures/benchmarks")
+OF_A_RUN = ("logs/", "benchmarks", "checkpoints/", "figures/benchmarks", "figures/training")
 OF_A_RUN_COLUMNS = {"tokens_per_s", "peak_memory_mb"}
 MINUTES = 60
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory) -> dict:
-    """The study of the end-to-end tests, of one model, with checkpoints to go on from."""
+    """All rules of the study of the end-to-end tests, with as little work in each as goes."""
     config = study_config(tmp_path_factory.mktemp("config"))
-    config["models"] = config["models"][:1]
-    config["saes"][0]["training"] |= {"checkpoint_every": 20, "log_every": 20, "n_tokens": 400_000}
-    config["saes"][0]["gpus"] = 1
+    config["demo_corpus"] = {"n_notes": 60, "n_training_notes": 24}
+    config["models"] = [config["models"][0] | {"layers": [1]}]
+    config["saes"][0] |= {"n_latents": 256, "k": 8, "gpus": 1}
+    config["saes"][0]["training"] |= {
+        "n_tokens": 800_000,
+        "batch_size": 256,
+        "checkpoint_every": 20,
+        "validate_every": 500,
+        "log_every": 100,
+    }
+    config["ner"]["adapt"] |= {"n_steps": 4, "n_head_steps": 4}
+    config["polysemy"] |= {
+        "min_occurrences": 3,
+        "n_permutations": 99,
+        "n_bootstrap": 99,
+        "ablation": {"max_latents_per_sense": 1, "max_occurrences_per_sense": 1},
+    }
     return config
 
 
@@ -50,7 +68,10 @@ def test_a_study_killed_twice_on_slurm_ends_as_the_local_one(
     run.kill()
     subprocess.run(["scancel", *cluster.jobs()], check=False)
     snakemake(tmp_path, *command, "--unlock").succeeds(timeout=2 * MINUTES)
-    shards = {file: file.stat().st_mtime_ns for file in tmp_path.glob("results/**/tokens/*")}
+    finished = {
+        file: file.stat().st_mtime_ns
+        for file in (*tmp_path.glob("results/**/tokens/*"), *tmp_path.glob("results/demo/ner/*/*"))
+    }
 
     # A training job is cancelled after its first checkpoint.
     run = snakemake(tmp_path, *command)
@@ -62,14 +83,26 @@ def test_a_study_killed_twice_on_slurm_ends_as_the_local_one(
     trained = [job for job in cluster.history() if "rule_train_sae" in job.get("Comment", "")]
     assert [job["JobState"] for job in trained] == ["CANCELLED", "COMPLETED"]
     assert all(job["TresPerJob"] == "gres:gpu:1" for job in trained)
-    first, second = (int(job["MinMemoryNode"].rstrip("M")) for job in trained)
-    assert second >= 2 * first - 500
+    assert all(job["Partition"] == "gpu" for job in trained)
     (log,) = tmp_path.glob("results/**/logs/train_sae/*.log")
     assert "going on from step" in log.read_text()
 
-    kept = [file for file, time_ns in shards.items() if file.stat().st_mtime_ns == time_ns]
+    kept = [file for file, time_ns in finished.items() if file.stat().st_mtime_ns == time_ns]
     assert kept, "every finished shard was computed again"
+    check_requests(cluster, parse_config(config))
     assert differences(local, tmp_path / "results") == []
+
+
+def check_requests(cluster, config: Config) -> None:
+    """Every job asked for the memory of its formula: once, or more after it was killed."""
+    formulas, wildcards = Requests(config), SimpleNamespace(model="smollm2-135m", sae="topk-1024")
+    for rule, name in MEMORY.items():
+        formula = getattr(formulas, name)
+        allowed = {f"{formula(wildcards, attempt=attempt)}M" for attempt in (1, 2, 3)}
+        jobs = [job for job in cluster.history() if f"rule_{rule}_" in job.get("Comment", "") + "_"]
+        assert jobs, rule
+        assert jobs[0]["MinMemoryNode"] == f"{formula(wildcards, attempt=1)}M"
+        assert {job["MinMemoryNode"] for job in jobs} <= allowed
 
 
 def made(folder: Path, pattern: str) -> Callable[[], bool]:

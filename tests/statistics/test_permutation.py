@@ -4,8 +4,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binom
 
-from medsae.statistics import cluster_strata, permuted_labels, pvalue_greater, stream
+from medsae.statistics import (
+    cluster_strata,
+    mcnemar_exact,
+    permuted_labels,
+    pvalue_greater,
+    sign_flip_pvalue,
+    stream,
+)
 
 
 def permute(labels, clusters, n=500, seed=0):
@@ -70,3 +78,32 @@ def test_rows_out_of_order_are_refused():
 def test_p_is_never_zero():
     assert pvalue_greater(0, 99) == 0.01
     assert pvalue_greater(99, 99) == 1.0
+
+
+@given(st.integers(1, 8), st.integers(0, 1000), st.booleans())
+def test_sign_flips_approach_the_exact_distribution(n_clusters, seed, two_sided):
+    sums = np.random.default_rng(seed).integers(-4, 5, n_clusters).astype(float)
+    signs = np.array(list(itertools.product([-1, 1], repeat=n_clusters)))
+    flipped, observed = signs @ sums, sums.sum()
+    if two_sided:
+        flipped, observed = abs(flipped), abs(observed)
+    exact = (flipped >= observed).mean()
+    p = sign_flip_pvalue(sums, 4000, stream(seed), two_sided=two_sided)
+    assert p == pytest.approx(exact, abs=4.5 * np.sqrt(0.25 / 4000))
+
+
+def test_dependence_within_patients_does_not_inflate_sign_flips_but_does_mcnemar():
+    # a patient's queries get better or worse together, by chance alone
+    n_sets = 500
+    clustered = single = 0
+    for number in range(n_sets):
+        rng = np.random.default_rng([number, 5])
+        sizes = rng.integers(1, 8, 30)
+        direction = rng.choice([-1, 0, 1], 30, p=[0.3, 0.4, 0.3])
+        changes = np.repeat(direction, sizes) * (rng.random(sizes.sum()) < 0.8)
+        sums = np.bincount(np.repeat(np.arange(30), sizes), changes)
+        clustered += sign_flip_pvalue(sums, 199, rng, two_sided=True) <= 0.05
+        single += mcnemar_exact((changes > 0).sum(), (changes < 0).sum()) <= 0.05
+    low, high = binom.ppf([0.0005, 0.9995], n_sets, 0.05)
+    assert low <= clustered <= high
+    assert single > 2 * high

@@ -1,14 +1,15 @@
-"""Rule ablate_latents: model, SAE and sense-linked latents -> ΔCE, its summary, faithfulness."""
+"""Rule ablate_latents: model, SAE and sense-linked latents -> ΔCE and its summary."""
 
-from entry import job
+from entry import files_in, job
 
 with job(snakemake):
     from pathlib import Path
 
     import polars as pl
 
-    from medsae.io import atomic_path
-    from medsae.polysemy.ablation import PUBLISHED, ablate, fingerprint
+    from medsae.config import parse_config
+    from medsae.io import atomic_path, fingerprint
+    from medsae.polysemy.ablation import PUBLISHED, ablate
     from medsae.polysemy.ablation_plan import (
         choose_latents,
         choose_occurrences,
@@ -16,7 +17,6 @@ with job(snakemake):
         read_linked,
     )
     from medsae.polysemy.ablation_summary import all_senses, summarize_ablation
-    from medsae.polysemy.faithfulness import measure_faithfulness, sample_windows
     from medsae.polysemy.subject import load_subject
 
     files, how = snakemake.input, snakemake.params
@@ -25,14 +25,19 @@ with job(snakemake):
     occurrences, linked = pl.scan_parquet(files.latents), read_linked(files.linked)
     latents = choose_latents(linked, limits["max_latents_per_sense"])
     pairs = choose_occurrences(occurrences, latents, limits["max_occurrences_per_sense"], seed)
+    model = parse_config(snakemake.config).model(snakemake.wildcards.model)
     subject = load_subject(
-        how.source, how.layer, files.sae, files.calibration, how.extraction, limits
+        how.source,
+        how.layer,
+        files.sae,
+        files.calibration,
+        how.extraction | model.runtime(),
+        limits,
     )
-    windows = sample_windows(pl.scan_parquet(files.validation), subject.ctx_len, seed)
-    faithfulness = measure_faithfulness(subject, windows, how.random_weights, n_bootstrap, seed)
+    tokens = files_in(files.tokens)
     inputs = [files.latents, files.linked, files.sae, files.calibration]
     parts = Path(how.parts) / fingerprint(inputs, how.source, how.extraction, limits, seed)
-    documents = read_documents(files.tokens, pairs["doc_id"].unique())
+    documents = read_documents(tokens, pairs["doc_id"].unique())
     deltas = ablate(subject, pairs, documents, linked, parts, seed)
     summary = summarize_ablation(
         deltas, pairs, all_senses(occurrences), statistics["n_permutations"], n_bootstrap, seed
@@ -45,7 +50,6 @@ with job(snakemake):
     tables = {
         "deltas": deltas.with_columns(place).select(*PUBLISHED, pl.exclude(PUBLISHED)),
         "summary": summary.select(*place, pl.all()),
-        "faithfulness": faithfulness.select(*place, pl.all()),
     }
     for name, table in tables.items():
         with atomic_path(snakemake.output[name]) as path:

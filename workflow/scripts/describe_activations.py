@@ -1,6 +1,6 @@
 """Rule describe_activations: all shards of a layer -> metadata.json."""
 
-from entry import job
+from entry import files_in, job
 
 with job(snakemake):
     from medsae.activations.describe import describe_activations
@@ -20,5 +20,6 @@ with job(snakemake):
         "seed": snakemake.params.seed,
         "corpus": dict(snakemake.params.corpus),
     }
-    metadata = describe_activations(snakemake.input.tokens, snakemake.input.activations, about)
+    tokens = files_in(snakemake.input.tokens)
+    metadata = describe_activations(tokens, snakemake.input.activations, about)
     write_json(snakemake.output.metadata, metadata)

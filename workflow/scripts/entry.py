@@ -11,6 +11,13 @@ from typing import Any
 
 from medsae.io import UserError
 
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS", "RAYON_NUM_THREADS")
+
+
+def files_in(folder: str) -> list[Path]:
+    """The files, one per shard, of a folder that a job wrote, in the order of the shards."""
+    return sorted(path for path in Path(folder).iterdir() if not path.name.startswith("."))
+
 
 @contextmanager
 def job(snakemake: Any) -> Iterator[None]:
@@ -28,7 +35,7 @@ def job(snakemake: Any) -> Iterator[None]:
         handlers=[logging.StreamHandler(), logging.FileHandler(log_path, mode="w")],
         force=True,
     )
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"):
+    for name in THREADS:
         os.environ.setdefault(name, str(snakemake.threads))
     logger = logging.getLogger("medsae")
     try:

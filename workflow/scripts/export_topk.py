@@ -1,16 +1,25 @@
-"""Rule export_topk: activations of one shard and an SAE -> the largest latents per token."""
+"""Rule export_topk: activations of all shards and an SAE -> the largest latents per token."""
 
-from entry import job
+from entry import files_in, job
 
 with job(snakemake):
-    from medsae.device import best_device
-    from medsae.polysemy.topk import export_topk
-    from medsae.sae import load_sae
+    import shutil
+    from pathlib import Path
 
-    export_topk(
-        snakemake.input.activations,
-        snakemake.input.tokens,
-        load_sae(snakemake.input.sae).to(best_device()),
-        snakemake.params.k,
-        snakemake.output.topk,
+    from medsae.device import best_device
+    from medsae.io import fingerprint
+    from medsae.polysemy.topk import export_shards
+    from medsae.sae import load_sae
+    from medsae.store import open_shard
+
+    source, params = snakemake.input, snakemake.params
+    tokens = files_in(source.tokens)
+    data = [open_shard(path).fingerprint for path in source.activations]
+    # A killed job goes on after its last shard; shards of another SAE or of other notes have
+    # another folder. The output itself is wiped when a job fails, so it is filled at the end.
+    parts = Path(params.parts) / fingerprint([source.sae, *tokens], data, params.k)
+    export_shards(
+        source.activations, tokens, load_sae(source.sae).to(best_device()), params.k, parts
     )
+    parts.rename(snakemake.output.topk)
+    shutil.rmtree(params.parts)

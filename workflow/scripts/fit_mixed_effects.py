@@ -27,3 +27,5 @@ with job(snakemake):
         results.contrasts.write_csv(path)
     with atomic_path(files.fits) as path:
         results.fits.write_csv(path)
+    with atomic_path(files.diagnostics) as path:
+        results.diagnostics.write_csv(path)

@@ -1,6 +1,6 @@
 """Rule pool_occurrence_latents: latents per token -> latents per occurrence of a term."""
 
-from entry import job
+from entry import files_in, job
 
 with job(snakemake):
     import polars as pl
@@ -10,7 +10,7 @@ with job(snakemake):
 
     pooled = pool_occurrences(
         pl.read_parquet(snakemake.input.occurrences),
-        snakemake.input.topk,
+        files_in(snakemake.input.topk),
         snakemake.params.pooling,
         snakemake.params.k,
     )

@@ -4,6 +4,7 @@ from entry import job
 
 with job(snakemake):
     import torch
+    from medsae.config import parse_config
     from medsae.ner import write_spans
     from medsae.ner.model import load_gliner
     from medsae.ner.recognise import recognise_entities
@@ -17,6 +18,7 @@ with job(snakemake):
         notes.iter_rows(),
         load_gliner(ner.pop("source")),
         n_notes=notes.height,
+        batch_size=parse_config(snakemake.config).ner.batch_size,
         **ner,
     )
     write_spans(snakemake.output.spans, spans)

@@ -20,6 +20,7 @@ with job(snakemake):
             "layer": int(where.layer),
             "sae": where.sae,
             "overlap": headline.summarise_overlap(read(source.jaccard)),
+            "pooling": headline.summarise_pooling(read(source.poolings)),
             "sense_linked": headline.summarise_linked(read(source.linked)),
             "probes": headline.summarise_probes(read(source.probes)),
             "retrieval": headline.summarise_retrieval(read(source.sweep), read(source.baselines)),

@@ -3,25 +3,24 @@
 from entry import job
 
 with job(snakemake):
-    import hashlib
-    import shutil
     from pathlib import Path
 
-    from medsae.device import best_device
-    from medsae.io import atomic_path
-    from medsae.sae import SAEConfig, TrainConfig, train_sae
-    from medsae.store import open_shard
+    from medsae.config import parse_config
+    from medsae.sae import SAEConfig, TrainConfig
+    from medsae.sae.run import train_and_publish
 
     settings = dict(snakemake.params.sae)
-    training = TrainConfig(**settings.pop("training"), seed=snakemake.params.seed)
-    train = [Path(path) for path in snakemake.input.train]
-    val = [Path(path) for path in snakemake.input.val]
-
-    # Checkpoints of other data are never continued.
-    data = "".join(open_shard(path).fingerprint for path in (*train, *val))
-    folder = Path(snakemake.params.checkpoints) / hashlib.sha256(data.encode()).hexdigest()[:12]
-
-    result = train_sae(SAEConfig(**settings), training, train, val, folder, best_device())
-    for path in snakemake.output:
-        with atomic_path(path) as temporary:
-            shutil.copyfile(result.folder / Path(path).name, temporary)
+    training = dict(settings.pop("training"))
+    # How the work is done is no param: changing it trains nothing again.
+    configured = parse_config(snakemake.config).sae(snakemake.wildcards.sae)
+    training |= configured.training.runtime()
+    train_and_publish(
+        SAEConfig(**settings),
+        TrainConfig(**training, seed=snakemake.params.seed),
+        [Path(path) for path in snakemake.input.train],
+        [Path(path) for path in snakemake.input.val],
+        snakemake.params.checkpoints,
+        snakemake.output,
+        configured.processes or max(1, configured.gpus),
+        snakemake.threads,
+    )

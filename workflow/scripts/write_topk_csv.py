@@ -1,6 +1,6 @@
 """Rule write_topk_csv: latents per token -> the published table of term occurrences."""
 
-from entry import job
+from entry import files_in, job
 
 with job(snakemake):
     import polars as pl
@@ -9,7 +9,7 @@ with job(snakemake):
 
     write_topk_csv(
         pl.read_parquet(snakemake.input.occurrences),
-        snakemake.input.topk,
+        files_in(snakemake.input.topk),
         snakemake.input.notes,
         snakemake.output.table,
         k=snakemake.params.k,

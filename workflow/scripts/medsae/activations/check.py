@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig
 
-from medsae.activations.source import ModelSource, resolve_source
+from medsae.weights.source import ModelSource, resolve_source
 from medsae.io import UserError, progress
 
 WEIGHTS = ("*.safetensors", "*.bin")

@@ -6,16 +6,17 @@ it after the final norm, and here it is before.
 """
 
 import copy
+import importlib.util
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModel, AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModel, AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from medsae.activations.check import load_config
-from medsae.activations.source import resolve_source
+from medsae.weights.source import resolve_source
 from medsae.device import fast_float32_products
 from medsae.io import UserError
 
@@ -105,20 +106,25 @@ def load_block_reader(
     layer: int,
     *,
     dtype: str = "float32",
+    quantization: str = "none",
     attention: str = "sdpa",
     trust_remote_code: bool = False,
 ) -> BlockReader:
     """Load the decoder of ``source`` up to and including block ``layer``.
 
     Weights above are never read. One GPU is used if there is one, and accelerate spreads
-    the blocks over several. Raises ``UserError`` for a layer beyond the model's depth.
+    the blocks over several. ``quantization`` "8bit" or "4bit" keeps the weights in so many bits.
+    Raises ``UserError`` for a layer beyond the model's depth, and for quantisation without
+    CUDA or bitsandbytes.
     """
     config = load_config(source, trust_remote_code)
     text = config.get_text_config(decoder=True)
     if layer >= text.num_hidden_layers:
         raise UserError(f"{source} has {text.num_hidden_layers} decoder blocks, not {layer + 1}.")
     config = truncated_config(config, layer + 1)
-    model = _from_pretrained(AutoModel, source, config, dtype, attention, trust_remote_code)
+    model = _from_pretrained(
+        AutoModel, source, config, dtype, quantization, attention, trust_remote_code
+    )
     decoder = decoder_of(model)
     device = next(decoder.get_input_embeddings().parameters()).device
     return BlockReader(decoder, device)
@@ -128,13 +134,14 @@ def load_causal_lm(
     source: str,
     *,
     dtype: str = "float32",
+    quantization: str = "none",
     attention: str = "sdpa",
     trust_remote_code: bool = False,
 ) -> PreTrainedModel:
     """Load the whole model of ``source`` with its LM head, placed as ``load_block_reader`` does."""
     config = load_config(source, trust_remote_code)
     return _from_pretrained(
-        AutoModelForCausalLM, source, config, dtype, attention, trust_remote_code
+        AutoModelForCausalLM, source, config, dtype, quantization, attention, trust_remote_code
     )
 
 
@@ -150,10 +157,41 @@ def truncated_config(config: Any, n_layers: int) -> Any:
     return config
 
 
+def quantized(source: str, quantization: str, dtype: torch.dtype) -> dict[str, Any]:
+    """What ``from_pretrained`` is told to load weights in fewer bits; nothing for "none".
+
+    Raises ``UserError`` without CUDA or without bitsandbytes.
+    """
+    if quantization == "none":
+        return {}
+    if not torch.cuda.is_available():
+        raise UserError(
+            f"{source}: quantization {quantization} needs a GPU with CUDA, and there is none "
+            "here: remove `quantization`, or ask for `gpus`."
+        )
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise UserError(
+            f"{source}: quantization {quantization} needs the package bitsandbytes: install it "
+            "beside torch, or remove `quantization`."
+        )
+    if quantization == "8bit":
+        bits = BitsAndBytesConfig(load_in_8bit=True)
+    else:
+        bits = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_compute_dtype=dtype)
+    return {"quantization_config": bits}
+
+
 def _from_pretrained(
-    auto: Any, source: str, config: Any, dtype: str, attention: str, trust_remote_code: bool
+    auto: Any,
+    source: str,
+    config: Any,
+    dtype: str,
+    quantization: str,
+    attention: str,
+    trust_remote_code: bool,
 ) -> PreTrainedModel:
     found = resolve_source(source)
+    weights = quantized(source, quantization, getattr(torch, dtype))
     n_gpus = torch.cuda.device_count()
     placement = {"device_map": "auto" if n_gpus > 1 else {"": 0}} if n_gpus else {}
     transformers_logging.disable_progress_bar()
@@ -166,6 +204,7 @@ def _from_pretrained(
             dtype=getattr(torch, dtype),
             attn_implementation=attention,
             trust_remote_code=trust_remote_code,
+            **weights,
             **placement,
             **found.arguments,
         )

@@ -1,10 +1,6 @@
 """Turn packaged weights into a folder that loads in seconds, or draw weights at random."""
 
 import logging
-import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -12,8 +8,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from medsae.activations.check import load_config
-from medsae.activations.source import ModelSource, resolve_source
-from medsae.io import UserError
+from medsae.weights.redraw import redraw
+from medsae.weights.source import ModelSource, resolve_source
+from medsae.io import UserError, atomic_folder
 
 LARGE = 3e9
 """Parameters from which weights are kept in bfloat16 instead of float32."""
@@ -50,10 +47,10 @@ def prepare_language_model(
     dtype = torch.bfloat16 if n_parameters > LARGE else torch.float32
     state = _read_weights(found, dtype, trust_remote_code)
     if random_weights:
-        _redraw(state, seed)
+        redraw(state, seed)
     model.load_state_dict(state, assign=True)
     model.tie_weights()
-    with _whole_folder(Path(folder)) as temporary:
+    with atomic_folder(folder) as temporary:
         _save_tokenizer(found, model, temporary, trust_remote_code)
         model.config.dtype = dtype
         model.save_pretrained(temporary)
@@ -69,15 +66,6 @@ def _read_weights(
         found.name, dtype=dtype, trust_remote_code=trust_remote_code, **found.arguments
     )
     return loaded.state_dict()
-
-
-def _redraw(state: dict[str, torch.Tensor], seed: int) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    for name in sorted(state):
-        trained = state[name]
-        if trained.is_floating_point() and trained.numel() > 1:
-            mean, deviation = float(trained.float().mean()), float(trained.float().std())
-            trained.normal_(mean, deviation, generator=generator)
 
 
 def _save_tokenizer(
@@ -96,17 +84,3 @@ def _save_tokenizer(
             if index is not None:
                 setattr(tokenizer, name, tokenizer.convert_ids_to_tokens(index))
     tokenizer.save_pretrained(folder)
-
-
-@contextmanager
-def _whole_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder beside ``folder`` that takes its place when all went well."""
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
-        yield temporary
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.replace(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

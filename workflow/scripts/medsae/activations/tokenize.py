@@ -26,7 +26,7 @@ from tokenizers import Encoding, Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from medsae.activations.columns import TOKENS
-from medsae.activations.source import resolve_source
+from medsae.weights.source import resolve_source
 from medsae.io import UserError, atomic_path, progress
 
 DOCUMENTS_PER_BATCH = 128

@@ -9,6 +9,8 @@ from medsae.config.sae_section import Sae
 from medsae.config.schema import Config, LanguageModel
 
 ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+# A quantised weight with its share of the scales, and of the embeddings, which stay whole.
+WEIGHT_BYTES = {"8bit": 1.2, "4bit": 0.8}
 
 # Operations per second that jobs reach, not what the data sheet says: half of what a dense
 # product alone reaches on an A100 (bf16, and TF32 for float32), and of two CPU cores.
@@ -22,6 +24,8 @@ NER_WORDS_PER_S_CPU = 100
 # An interpreter with torch loaded, before any data (0.6 GB measured), and the host side of CUDA.
 PROCESS_BYTES = 1e9
 CUDA_BYTES = 3e9
+# Characters that a fast tokenizer reads per second on two CPU cores, its tables written.
+TOKENIZED_CHARS_PER_S = 0.5e6
 # Weights come from a shared file system.
 LOAD_BYTES_PER_S = 0.5e9
 # Hidden states and the intermediates of one block, as multiples of tokens × d_model.
@@ -40,6 +44,8 @@ CHARS_OF_A_LONG_NOTE = 10_000
 NOTE_CHAR_BYTES = 0.37
 TOKEN_ROW_BYTES = 6.0
 TOPK_ENTRY_BYTES = 12
+# Entries of the top latents that one process compresses and writes per second.
+TOPK_ENTRIES_PER_S = 10e6
 # Entity spans, in JSON lines and Parquet together.
 SPANS_PER_WORD = 0.1
 SPAN_BYTES = 200
@@ -47,6 +53,9 @@ SPAN_BYTES = 200
 NER_MODEL_BYTES = 4e9
 # Senses of a lexicon like the shipped one.
 LEXICON_SENSES = 30
+
+# Windows scored for faithfulness (medsae.polysemy.faithfulness.N_WINDOWS).
+FAITHFULNESS_WINDOWS = 24
 
 
 def process_bytes(gpus: int) -> float:
@@ -60,8 +69,8 @@ def n_parameters(model: LanguageModel) -> float:
 
 
 def weights_bytes(model: LanguageModel) -> float:
-    """All weights in the precision the model computes in."""
-    return n_parameters(model) * ITEM_BYTES[model.dtype]
+    """All weights in the precision they are held in."""
+    return n_parameters(model) * WEIGHT_BYTES.get(model.quantization, ITEM_BYTES[model.dtype])
 
 
 def forward_bytes(model: LanguageModel) -> float:
@@ -151,11 +160,21 @@ def sae_encoding_seconds(sae: Sae, d_model: int, n_tokens: float) -> float:
     return 2.0 * sae.n_latents * d_model * n_tokens / flops
 
 
+def topk_seconds(sae: Sae, d_model: int, n_tokens: float) -> float:
+    """An encoder product and the writing of the top latents, one after the other."""
+    return sae_encoding_seconds(sae, d_model, n_tokens) + sae.k * n_tokens / TOPK_ENTRIES_PER_S
+
+
 def ner_seconds(config: Config, n_words: float) -> float:
     """Time of GLiNER over ``n_words``, the overlap of its chunks included."""
     ner = config.ner
     speed = NER_WORDS_PER_S_GPU if ner.gpus else NER_WORDS_PER_S_CPU
     return n_words * ner.chunk_words / (ner.chunk_words - ner.overlap_words) / speed
+
+
+def faithfulness_tokens(model: LanguageModel) -> float:
+    """Tokens scored for the faithfulness of one SAE: a few windows under five conditions."""
+    return 5.0 * FAITHFULNESS_WINDOWS * model.ctx_len
 
 
 def ablation_tokens(config: Config, model: LanguageModel) -> float:

@@ -1,12 +1,14 @@
 """Where every artifact lives: a new layout is an edit of this file.
 
 Paths are patterns with Snakemake wildcards (``{model}``, ``{layer}``, ``{sae}``,
-``{shard}``); the corpus is fixed by the configuration and already filled in.
+``{shard}``; ``{encoder}`` and ``{batch}`` for images); the corpus is fixed by the
+configuration and already filled in.
 """
 
 from medsae.config.schema import Config
 
 DEMO = "resources/demo"
+DEMO_SCANS = "resources/scans"
 
 
 class Layout:
@@ -32,17 +34,39 @@ class Layout:
         """An artifact of one SAE on one layer."""
         return f"{self._corpus}/{{model}}/layer-{{layer}}/{{sae}}/{name}"
 
+    def image(self, name: str) -> str:
+        """An artifact of the imaging study, shared by all encoders."""
+        study = self._config.imaging.name if self._config.imaging else "imaging"
+        return f"{self._config.results_dir}/{study}/{name}"
+
+    def encoder(self, name: str) -> str:
+        """An artifact of one image encoder."""
+        return self.image(f"{{encoder}}/{name}")
+
+    def image_sae(self, name: str) -> str:
+        """An artifact of one SAE on one image encoder."""
+        return self.image(f"{{encoder}}/{{sae}}/{name}")
+
+    def image_log(self, rule: str, *wildcards: str) -> str:
+        """The log of a rule of the imaging study."""
+        return self.image(self._record("logs", rule, wildcards, "log"))
+
+    def image_benchmark(self, rule: str, *wildcards: str) -> str:
+        """The time and memory record of a rule of the imaging study."""
+        return self.image(self._record("benchmarks", rule, wildcards, "tsv"))
+
     def log(self, rule: str, *wildcards: str) -> str:
         """The log of a rule, one file per combination of ``wildcards``."""
-        return self._record("logs", rule, wildcards, "log")
+        return self.corpus(self._record("logs", rule, wildcards, "log"))
 
     def benchmark(self, rule: str, *wildcards: str) -> str:
         """The time and memory record of a rule."""
-        return self._record("benchmarks", rule, wildcards, "tsv")
+        return self.corpus(self._record("benchmarks", rule, wildcards, "tsv"))
 
-    def _record(self, folder: str, rule: str, wildcards: tuple[str, ...], suffix: str) -> str:
+    @staticmethod
+    def _record(folder: str, rule: str, wildcards: tuple[str, ...], suffix: str) -> str:
         name = "_".join(f"{{{wildcard}}}" for wildcard in wildcards) or rule
-        return f"{self._corpus}/{folder}/{rule}/{name}.{suffix}"
+        return f"{folder}/{rule}/{name}.{suffix}"
 
     @property
     def train_shards(self) -> list[str]:
@@ -58,6 +82,27 @@ class Layout:
     def shards(self) -> list[str]:
         """All shards, training first."""
         return self.train_shards + self.val_shards
+
+    @property
+    def batches(self) -> list[str]:
+        """Names of the pieces that the scans of the imaging study are divided into."""
+        n = self._config.imaging.batches if self._config.imaging else 0
+        return [f"batch-{index:05d}" for index in range(n)]
+
+    @staticmethod
+    def prepared_encoder(name: str) -> str:
+        """Folder of an image encoder converted from a package's weights or drawn at random."""
+        return f"resources/encoders/{name}"
+
+    @staticmethod
+    def demo_packages() -> str:
+        """Folder of the packages that hold the embedded default's scans."""
+        return "resources/packages"
+
+    @staticmethod
+    def demo_scans(name: str) -> str:
+        """A file of the embedded default's scans."""
+        return f"{DEMO_SCANS}/{name}"
 
     @staticmethod
     def prepared_model(name: str) -> str:

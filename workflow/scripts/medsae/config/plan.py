@@ -162,12 +162,13 @@ def _stages(config: Config, chars: float, tokens: float) -> Iterator[Stage]:
             yield Stage("extract_activations", where, shards, model.gpus, seconds / 3600, memory)
             for sae in config.saes_of(model):
                 yield from _sae_stages(config, model, sae, f"{where}, {sae.name}", tokens)
-                rescored = est.ablation_tokens(config, model)
-                seconds = est.extraction_seconds(model, model.size.n_layers - 1, rescored)
-                yield Stage(
-                    "ablate_latents", f"{where}, {sae.name}", 1, model.gpus,
-                    seconds / 3600, memory,
-                )  # fmt: skip
+                rescored = {
+                    "measure_faithfulness": est.faithfulness_tokens(model),
+                    "ablate_latents": est.ablation_tokens(config, model),
+                }
+                for rule, n_tokens in rescored.items():
+                    seconds = est.extraction_seconds(model, model.size.n_layers - 1, n_tokens)
+                    yield Stage(rule, f"{where}, {sae.name}", 1, model.gpus, seconds / 3600, memory)
 
 
 def _sae_stages(
@@ -181,9 +182,8 @@ def _sae_stages(
     held_in = tokens * (1 - config.corpus.val_fraction)
     hours = est.sae_encoding_seconds(sae, d_model, held_in) / 3600
     yield Stage("calibrate_sae", what, 1, sae.gpus, hours, encoding)
-    hours = est.sae_encoding_seconds(sae, d_model, tokens) / 3600
-    shards = config.corpus.shards + config.corpus.val_shards
-    yield Stage("export_topk", what, shards, sae.gpus, hours, encoding)
+    hours = est.topk_seconds(sae, d_model, tokens) / 3600
+    yield Stage("export_topk", what, 1, sae.gpus, hours, encoding)
 
 
 def as_markdown(plan: Plan, assumed: str = "") -> str:

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from medsae.config.schema import Config
+from medsae.config.section import RUNTIME
 
 INTRODUCTION = """\
 # Configuration reference
@@ -95,4 +96,5 @@ def _type_words(annotation: Any) -> str:
 
 
 def _text(field: FieldInfo) -> str:
-    return (field.description or "").replace("|", "\\|")
+    note = " Changing it re-runs nothing." if field.json_schema_extra == RUNTIME else ""
+    return (field.description or "").replace("|", "\\|") + note

@@ -19,6 +19,11 @@ Paths = Iterable[str]
 # Rows decoded from Parquet, as a multiple of their size on disk, two copies included.
 DECODED = 6
 TABLE_PROCESS_BYTES = 1e9
+# A CT of 512 × 512 × 1000 voxels with its masks, and an encoder of 0.5 billion parameters.
+SCAN_BYTES = 4e9
+IMAGE_ENCODER_BYTES = 4e9
+# Widest embedding provided for (BiomedParse has 1536).
+IMAGE_WIDTH = 2048
 # Estimates are of steady work on an undisturbed machine.
 TIME_MARGIN = 2
 START_MIN = 10
@@ -34,8 +39,12 @@ def as_minutes(seconds: float, attempt: int = 1) -> int:
     return attempt * (START_MIN + ceil(TIME_MARGIN * seconds / 60))
 
 
-def _bytes(path: str) -> int:
-    return Path(path).stat().st_size
+def _bytes(path: str | Path) -> int:
+    """Size of a file, or of the largest file of a folder."""
+    place = Path(path)
+    if place.is_dir():
+        return max((file.stat().st_size for file in place.iterdir()), default=0)
+    return place.stat().st_size
 
 
 class Requests:
@@ -58,10 +67,17 @@ class Requests:
         held = estimates.weights_bytes(model) + forward
         return as_mb(estimates.process_bytes(model.gpus) + held, attempt)
 
+    def tokenization_runtime_min(self, wildcards: Any, input: Any, attempt: int = 1) -> int:
+        """Time to tokenise all notes."""
+        chars = _bytes(input.notes) / estimates.NOTE_CHAR_BYTES
+        return as_minutes(chars / estimates.TOKENIZED_CHARS_PER_S, attempt)
+
     def extraction_runtime_min(self, wildcards: Any, input: Any, attempt: int = 1) -> int:
         """Time of the forward passes over one shard of tokens."""
         model = self._model(wildcards)
-        stored = _bytes(input.tokens) / estimates.TOKEN_ROW_BYTES
+        folder = Path(input.tokens)
+        folder.stat()  # where there is none yet, Snakemake is told of its own input
+        stored = _bytes(folder / f"{wildcards.shard}.parquet") / estimates.TOKEN_ROW_BYTES
         computed = stored * estimates.window_overhead(model)
         seconds = estimates.extraction_seconds(model, int(wildcards.layer), computed)
         return as_minutes(seconds, attempt)
@@ -98,6 +114,12 @@ class Requests:
         seconds = estimates.sae_encoding_seconds(sae, model.size.d_model, n_tokens)
         return as_minutes(seconds, attempt)
 
+    def topk_runtime_min(self, wildcards: Any, input: Any, attempt: int = 1) -> int:
+        """Time of the export of the top latents of all shards."""
+        sae, model = self._sae(wildcards), self._model(wildcards)
+        n_tokens = sum(map(_bytes, input.activations)) / estimates.activation_row_bytes(model)
+        return as_minutes(estimates.topk_seconds(sae, model.size.d_model, n_tokens), attempt)
+
     def ner_memory_mb(self, wildcards: Any, attempt: int = 1) -> int:
         """Memory of GLiNER with a large encoder; notes are read shard by shard."""
         process = estimates.process_bytes(self._config.ner.gpus)
@@ -111,6 +133,21 @@ class Requests:
         )
         seconds = estimates.ner_seconds(self._config, chars / estimates.CHARS_PER_WORD)
         return as_minutes(seconds, attempt)
+
+    def slicing_memory_mb(self, wildcards: Any, attempt: int = 1) -> int:
+        """Memory of slicing: one scan at a time, with its masks."""
+        return as_mb(SCAN_BYTES, attempt)
+
+    def embedding_memory_mb(self, wildcards: Any, attempt: int = 1) -> int:
+        """Host memory of an image encoder, which its weights pass through."""
+        return as_mb(IMAGE_ENCODER_BYTES, attempt)
+
+    def image_sae_memory_mb(self, wildcards: Any, attempt: int = 1) -> int:
+        """Host memory of an SAE on embeddings: its state and the shuffle buffer."""
+        sae = self._config.image_sae(wildcards.sae)
+        state = estimates.sae_training_device_bytes(sae, IMAGE_WIDTH)
+        buffer = 4 * IMAGE_WIDTH * sae.training.buffer_rows
+        return as_mb(estimates.process_bytes(sae.gpus) + state + buffer, attempt)
 
     def _model(self, wildcards: Any) -> LanguageModel:
         return self._models[wildcards.model]

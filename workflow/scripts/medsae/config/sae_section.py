@@ -1,10 +1,19 @@
 """The keys of a sparse autoencoder; names and defaults are the engine's, held to it by a test."""
 
-from typing import Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
-from medsae.config.section import FolderName, Section
+from medsae.config.section import RUNTIME, FolderName, Section
+
+# The modules of the engine's folder: a new architecture is a new file there, and nothing else.
+_FOLDER = Path(__file__).parents[1] / "sae" / "architectures"
+_MODULES = sorted({path.stem for path in _FOLDER.glob("[a-z]*.py")} - {"registry"})
+if TYPE_CHECKING:
+    Architecture = str
+else:
+    Architecture = Literal[tuple(_MODULES)]
 
 
 class SaeTraining(Section):
@@ -47,10 +56,19 @@ class SaeTraining(Section):
         None, ge=1, description="k at the first step, falling linearly to k; null is k throughout."
     )
     k_anneal: float = Field(0.1, ge=0, le=1, description="Share of the steps over which k falls.")
-    log_every: int = Field(50, ge=1, description="Steps between two rows of metrics.")
+    log_every: int = Field(
+        50, ge=1, description="Steps between two rows of metrics.", json_schema_extra=RUNTIME
+    )
     validate_every: int = Field(1000, ge=1, description="Steps between two validations.")
-    checkpoint_every: int = Field(1000, ge=1, description="Steps between two checkpoints.")
-    keep_last: int = Field(2, ge=1, description="Checkpoints kept, besides the best weights.")
+    checkpoint_every: int = Field(
+        1000, ge=1, description="Steps between two checkpoints.", json_schema_extra=RUNTIME
+    )
+    keep_last: int = Field(
+        2,
+        ge=1,
+        description="Checkpoints kept, besides the best weights.",
+        json_schema_extra=RUNTIME,
+    )
     validation_rows: int = Field(
         262_144, ge=1, description="At most so many held-out tokens are used per validation."
     )
@@ -58,7 +76,9 @@ class SaeTraining(Section):
         None, ge=1, description="Validations without a better NMSE after which training stops."
     )
     buffer_rows: int = Field(262_144, ge=1, description="Tokens held in memory for shuffling.")
-    reader_threads: int = Field(1, ge=1, description="Threads that read shards.")
+    reader_threads: int = Field(
+        1, ge=1, description="Threads that read shards.", json_schema_extra=RUNTIME
+    )
     compute: Literal["float32", "bfloat16"] = Field(
         "float32",
         description="bfloat16: encoder product and selection in bfloat16; float32 weights.",
@@ -69,9 +89,7 @@ class Sae(Section):
     """One sparse autoencoder, trained on every layer of every model that names it."""
 
     name: FolderName = Field(description="Folder of this SAE under the layer.")
-    architecture: Literal[
-        "topk", "batch_topk", "matryoshka", "matryoshka_levels", "relu", "jumprelu", "gated"
-    ] = Field("topk", description="Which SAE.")
+    architecture: Architecture = Field("topk", description="Which SAE.")
     n_latents: int = Field(ge=1, description="Latents of the dictionary.")
     k: int = Field(128, ge=1, description="Latents active per token; also exported per token.")
     k_aux: int | None = Field(
@@ -86,11 +104,27 @@ class Sae(Section):
     options: dict[str, Any] = Field(
         {}, description="Parameters of the architecture alone, e.g. its L1 or L0 penalty."
     )
+    seed: int | None = Field(
+        None, ge=0, description="Seed of the first weights. Default: the study's."
+    )
     training: SaeTraining = Field(SaeTraining(), description="How it is trained.")
     calibration_quantile: float = Field(
         0.999, gt=0, le=1, description="Quantile of a latent's activations that maps to 1."
     )
+    together: FolderName | None = Field(
+        None,
+        description="SAEs with the same name here train in one job that reads the activations "
+        "once; their `training` must be the same.",
+        json_schema_extra=RUNTIME,
+    )
     gpus: int = Field(0, ge=0, description="GPUs of one training job.")
+    processes: int | None = Field(
+        None,
+        ge=1,
+        description="Processes of one training job, sharing its batches or, where the SAE is too "
+        "large for one, its latents. Default: one for each GPU.",
+        json_schema_extra=RUNTIME,
+    )
 
     @model_validator(mode="after")
     def _k_fits(self) -> "Sae":

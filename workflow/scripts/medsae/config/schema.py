@@ -8,8 +8,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from medsae.config.imaging_section import ImageEncoder, Imaging
 from medsae.config.sae_section import Sae
-from medsae.config.section import FolderName, Section
+from medsae.config.section import RUNTIME, FolderName, Section
 
 
 NER_LABELS = (
@@ -113,6 +114,11 @@ class LanguageModel(Section):
     store_dtype: Literal["float32", "bfloat16", "float16"] = Field(
         "bfloat16", description="Precision the activations are stored in."
     )
+    quantization: Literal["none", "8bit", "4bit"] = Field(
+        "none",
+        description="Load the weights in 8 or 4 bits, where a GPU cannot hold them otherwise. "
+        "Needs CUDA and the package bitsandbytes; hidden states are still computed in `dtype`.",
+    )
     attention: Literal["sdpa", "eager", "flash_attention_2"] = Field(
         "sdpa", description="Attention implementation."
     )
@@ -124,7 +130,11 @@ class LanguageModel(Section):
         "context. Default: ctx_len, no overlap.",
     )
     tokens_per_batch: int = Field(
-        8192, ge=1, description="Tokens, padding included, of one forward pass."
+        8192,
+        ge=1,
+        description="Tokens, padding included, of one forward pass. Another value rounds the "
+        "last digits of hidden states differently; stored ones are kept.",
+        json_schema_extra=RUNTIME,
     )
     trust_remote_code: bool = Field(
         False, description="Run code that the model repository carries. Off unless you trust it."
@@ -182,7 +192,9 @@ class Ner(Section):
     min_score: float = Field(0.8, ge=0, le=1, description="Spans scored lower are dropped.")
     chunk_words: int = Field(256, ge=16, le=384, description="Words GLiNER reads at once.")
     overlap_words: int = Field(64, ge=0, description="Words two neighbouring chunks share.")
-    batch_size: int = Field(8, ge=1, description="Chunks of one forward pass.")
+    batch_size: int = Field(
+        8, ge=1, description="Chunks of one forward pass.", json_schema_extra=RUNTIME
+    )
     adapt: NerAdaptation | None = Field(
         None, description="Fine-tune before use. Default: use the model as it is."
     )
@@ -223,7 +235,8 @@ class Retrieval(Section):
     n_anchor_sweep: list[Annotated[int, Field(ge=1)]] = Field(
         [2, 5, 10, 20],
         min_length=1,
-        description="How many of the largest latents are dropped; chosen on development patients.",
+        description="How many of the largest latents are dropped; chosen on development patients "
+        "from those that leave latents to 95 % of the occurrences.",
     )
 
 
@@ -263,14 +276,19 @@ class Config(Section):
 
     results_dir: str = Field("results", description="Where everything is written.")
     seed: int = Field(42, ge=0, description="Seed of every random choice.")
-    corpus: Corpus = Field(description="The notes under study.")
+    corpus: Corpus = Field(
+        Corpus(name="notes", notes=""), description="The notes under study; required with `models`."
+    )
     demo_corpus: DemoCorpus = Field(
         DemoCorpus(), description="The synthetic notes of the embedded default."
     )
-    models: list[LanguageModel] = Field(min_length=1, description="Language models under study.")
-    saes: list[Sae] = Field(min_length=1, description="Sparse autoencoders to train.")
+    models: list[LanguageModel] = Field([], description="Language models under study.")
+    saes: list[Sae] = Field(
+        [], description="Sparse autoencoders to train on language models; required with `models`."
+    )
     ner: Ner = Field(Ner(), description="Entity recognition.")
     polysemy: Polysemy = Field(Polysemy(), description="The polysemy study.")
+    imaging: Imaging | None = Field(None, description="The study of CT and MR images, if any.")
 
     @field_validator("models", "saes")
     @classmethod
@@ -280,6 +298,19 @@ class Config(Section):
             if names.count(name) > 1:
                 raise ValueError(f"the name '{name}' is used twice: give each entry its own")
         return items
+
+    @model_validator(mode="after")
+    def _something_is_studied(self) -> "Config":
+        if not self.models and self.imaging is None:
+            raise ValueError("there is nothing to study: add `models` or `imaging`")
+        for name in ("corpus", "saes") if self.models else ():
+            if name not in self.model_fields_set or not getattr(self, name):
+                raise ValueError(f"key '{name}' is missing: add it")
+        if self.models and self.imaging and self.imaging.name == self.corpus.name:
+            raise ValueError(
+                f"corpus and imaging are both named '{self.corpus.name}': give each its own"
+            )
+        return self
 
     @model_validator(mode="after")
     def _saes_exist(self) -> "Config":
@@ -292,6 +323,39 @@ class Config(Section):
                         f"define (it defines {', '.join(known)})"
                     )
         return self
+
+    @model_validator(mode="after")
+    def _what_trains_together_is_trained_alike(self) -> "Config":
+        first: dict[str, Sae] = {}
+        for sae in self.saes:
+            if sae.together is None:
+                continue
+            other = first.setdefault(sae.together, sae)
+            for key in ("training", "gpus", "processes"):
+                if getattr(sae, key) != getattr(other, key):
+                    raise ValueError(
+                        f"saes: {other.name} and {sae.name} train together as "
+                        f"'{sae.together}' but differ in '{key}': make it the same"
+                    )
+        return self
+
+    def model(self, name: str) -> LanguageModel:
+        """The language model called ``name``."""
+        return next(model for model in self.models if model.name == name)
+
+    def sae(self, name: str) -> Sae:
+        """The SAE called ``name``."""
+        return next(sae for sae in self.saes if sae.name == name)
+
+    def encoder(self, name: str) -> ImageEncoder:
+        """The image encoder called ``name``."""
+        encoders = self.imaging.encoders if self.imaging else []
+        return next(encoder for encoder in encoders if encoder.name == name)
+
+    def image_sae(self, name: str) -> Sae:
+        """The SAE of the imaging study called ``name``."""
+        grid = self.imaging.saes.grid() if self.imaging else []
+        return next(sae for sae in grid if sae.name == name)
 
     def saes_of(self, model: LanguageModel) -> list[Sae]:
         """The SAEs trained on ``model``, in the order of ``saes``."""

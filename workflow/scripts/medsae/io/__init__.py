@@ -1,7 +1,8 @@
 """Files, errors and progress: what every room needs and none owns."""
 
-from medsae.io.atomic import atomic_path, write_json
+from medsae.io.atomic import atomic_folder, atomic_path, write_json
 from medsae.io.errors import UserError
+from medsae.io.fingerprint import fingerprint
 from medsae.io.progress import progress
 
-__all__ = ["UserError", "atomic_path", "progress", "write_json"]
+__all__ = ["UserError", "atomic_folder", "atomic_path", "fingerprint", "progress", "write_json"]

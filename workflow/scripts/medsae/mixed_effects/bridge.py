@@ -2,6 +2,8 @@
 
 import logging
 import math
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -13,6 +15,7 @@ from medsae.io import UserError, atomic_path
 
 R_SOURCE = Path(__file__).with_name("fit.R")
 
+LIBRARIES = "LD_LIBRARY_PATH"
 R_PACKAGES = {
     "lme4": "r-cran-lme4",
     "lmerTest": "r-cran-lmertest",
@@ -34,18 +37,27 @@ COEFFICIENTS = {
     "conf.high": pl.Float64,
 }
 
+RESIDUALS = {"fitted": pl.Float64, "residual": pl.Float64}
+RANDOM_EFFECTS = {"group": pl.String, "value": pl.Float64}
+
 logger = logging.getLogger("medsae")
 
 
 @dataclass(frozen=True)
 class Fit:
-    """What R made of a formula; ``coefficients`` is empty where ``reason`` is not."""
+    """What R made of a formula; the tables are empty where ``reason`` is not.
+
+    ``residuals``: per row of the data the fitted value and its quantile residual, standard
+    normal where the model holds; ``random_effects``: what each level adds.
+    """
 
     coefficients: pl.DataFrame
     converged: bool | None
     singular: bool | None
     messages: str
     reason: str
+    residuals: pl.DataFrame
+    random_effects: pl.DataFrame
     model: Any  # the R object
 
 
@@ -76,6 +88,7 @@ def save_models(path: str | Path, fits: dict[str, Fit]) -> None:
 def _r() -> Any:
     """rpy2 with the packages there and fit.R read."""
     logging.getLogger("rpy2").setLevel(logging.WARNING)
+    before = os.environ.get(LIBRARIES)
     try:
         from rpy2 import robjects
         from rpy2.rinterface_lib import callbacks
@@ -84,6 +97,12 @@ def _r() -> Any:
             f"R cannot be started ({type(error).__name__}); install it: "
             f"apt-get install --yes --no-install-recommends {_apt(R_PACKAGES)}"
         ) from error
+    finally:
+        # rpy2 puts the system's folders first, where a child process would find another libpython.
+        if before is None:
+            os.environ.pop(LIBRARIES, None)
+        else:
+            os.environ[LIBRARIES] = before
     callbacks.consolewrite_print = lambda text: logger.info("R: %s", text.strip())
     callbacks.consolewrite_warnerror = lambda text: logger.info("R: %s", text.strip())
     installed = robjects.r["requireNamespace"]
@@ -93,7 +112,8 @@ def _r() -> Any:
             f"R has no package {', '.join(missing)}; install what is missing: "
             f"apt-get install --yes --no-install-recommends {_apt(missing)}"
         )
-    robjects.r["source"](str(R_SOURCE))
+    # Kept sources would put the working folder and the time into every saved model.
+    robjects.r["source"](str(R_SOURCE), **{"keep.source": False})
     return robjects
 
 
@@ -124,23 +144,25 @@ def _fit(result: Any) -> Fit:
         return value if isinstance(value, bool) else None  # NA is not a bool
 
     return Fit(
-        coefficients=_coefficients(result.rx2("coefficients")),
+        coefficients=_frame(result.rx2("coefficients"), COEFFICIENTS),
         converged=flag("converged"),
         singular=flag("singular"),
         messages=str(result.rx2("messages")[0]),
         reason=str(result.rx2("reason")[0]),
+        residuals=_frame(result.rx2("residuals"), RESIDUALS),
+        random_effects=_frame(result.rx2("random_effects"), RANDOM_EFFECTS),
         model=result.rx2("model"),
     )
 
 
-def _coefficients(table: Any) -> pl.DataFrame:
+def _frame(table: Any, schema: Mapping[str, type[pl.DataType]]) -> pl.DataFrame:
     if not hasattr(table, "colnames"):  # NULL
-        return pl.DataFrame(schema=COEFFICIENTS)
+        return pl.DataFrame(schema=schema)
     columns = {}
-    for name, dtype in COEFFICIENTS.items():
+    for name, dtype in schema.items():
         values = list(table.rx2(name))
         if dtype == pl.String:
             columns[name] = [value or None for value in values]
         else:
             columns[name] = [value if math.isfinite(value) else None for value in values]
-    return pl.DataFrame(columns, schema=COEFFICIENTS)
+    return pl.DataFrame(columns, schema=schema)

@@ -25,14 +25,17 @@ fit_model <- function(data, formula, engine) {
     converged = judged$converged,
     singular = judged$singular,
     messages = paste(unique(c(messages, judged$messages)), collapse = "; "),
-    reason = ""
+    reason = "",
+    residuals = quantile_residuals(fit),
+    random_effects = random_effects(fit)
   )
 }
 
 not_estimable <- function(reason) {
   list(
     model = list(status = "not estimable", reason = reason), coefficients = NULL,
-    converged = NA, singular = NA, messages = "", reason = gsub("\\s+", " ", trimws(reason))
+    converged = NA, singular = NA, messages = "", reason = gsub("\\s+", " ", trimws(reason)),
+    residuals = NULL, random_effects = NULL
   )
 }
 
@@ -81,4 +84,40 @@ tidy_model <- function(fit) {
   table$conf.high <- ifelse(fixed, table$estimate + half, NA_real_)
   table$group <- ifelse(is.na(table$group), "", as.character(table$group))
   table
+}
+
+# Quantile residuals (Dunn and Smyth 1996): the probability the fitted model, given its random
+# effects, has of a value below the observed one, as a standard normal quantile. Normal and
+# independent of the fitted values where the model holds, whatever its family.
+quantile_residuals <- function(fit) {
+  y <- as.numeric(stats::model.response(stats::model.frame(fit)))
+  mean <- as.numeric(stats::fitted(fit))
+  spread <- stats::sigma(fit)
+  family <- stats::family(fit)$family
+  tail <- function(lower) {
+    if (family == "beta") {
+      stats::pbeta(y, mean * spread, (1 - mean) * spread, lower.tail = lower, log.p = TRUE)
+    } else if (family == "Gamma") {
+      stats::pgamma(
+        y, shape = 1 / spread^2, rate = 1 / (mean * spread^2), lower.tail = lower, log.p = TRUE
+      )
+    } else {
+      stats::pnorm(y, mean, spread, lower.tail = lower, log.p = TRUE)
+    }
+  }
+  # the smaller tail keeps its digits
+  lower <- stats::qnorm(tail(TRUE), log.p = TRUE)
+  upper <- stats::qnorm(tail(FALSE), lower.tail = FALSE, log.p = TRUE)
+  data.frame(fitted = mean, residual = ifelse(lower < 0, lower, upper))
+}
+
+# What each level of each grouping factor adds: group ("lemma", "lemma: pair_typewithin"), value.
+random_effects <- function(fit) {
+  effects <- if (inherits(fit, "merMod")) lme4::ranef(fit) else glmmTMB::ranef(fit)$cond
+  tables <- lapply(names(effects), function(group) {
+    columns <- as.data.frame(effects[[group]])
+    names <- ifelse(names(columns) == "(Intercept)", group, paste0(group, ": ", names(columns)))
+    data.frame(group = rep(names, each = nrow(columns)), value = unlist(columns))
+  })
+  do.call(rbind, tables)
 }

@@ -25,6 +25,11 @@ import polars as pl
 from medsae.io import progress
 from medsae.mixed_effects.bridge import COEFFICIENTS, Fit, fit, not_estimable
 from medsae.mixed_effects.data import LABELS, sample_rows
+from medsae.mixed_effects.diagnostics import (
+    DIAGNOSTICS,
+    diagnostic_rows,
+    distance_from_normal,
+)
 from medsae.mixed_effects.formulas import Formula, Specification, build_formula
 from medsae.statistics import benjamini_hochberg
 
@@ -103,11 +108,13 @@ FITS = {
     "n_available": pl.Int64,
     "converged": pl.Boolean,
     "singular": pl.Boolean,
+    "residual_distance": pl.Float64,
     "status": pl.String,
     "messages": pl.String,
     "reason": pl.String,
 }
-"""``model`` is the kind of model; ``dropped``: what the data cannot tell of the formula."""
+"""``model`` is the kind of model; ``dropped``: what the data cannot tell of the formula;
+``residual_distance``: Kolmogorov–Smirnov distance of its quantile residuals from the normal."""
 
 CONTRASTS = {
     "model": pl.String,
@@ -133,6 +140,7 @@ class Results:
     models: dict[str, dict[str, Fit]]
     fits: pl.DataFrame
     contrasts: pl.DataFrame
+    diagnostics: pl.DataFrame
 
 
 def fit_study(tables: dict[str, pl.DataFrame], seed: int) -> Results:
@@ -144,6 +152,7 @@ def fit_study(tables: dict[str, pl.DataFrame], seed: int) -> Results:
     coefficients: dict[str, list[pl.DataFrame]] = {name: [] for name in tables}
     models: dict[str, dict[str, Fit]] = {name: {} for name in tables}
     fits, contrasts = [], [pl.DataFrame(schema=CONTRASTS)]
+    diagnostics = [pl.DataFrame(schema=DIAGNOSTICS)]
     for spec in progress(SPECIFICATIONS, "Mixed-effects models"):
         name = spec.response.removesuffix("_at_10")
         available = _rows(spec, tables[name])
@@ -162,12 +171,14 @@ def fit_study(tables: dict[str, pl.DataFrame], seed: int) -> Results:
         fits.append(_fit_row(about, formula, result, status, table.height, available.height))
         coefficients[name].append(_coefficient_rows(about, formula, result, status))
         contrasts.append(_contrast_rows(spec, table, about, result, status))
+        diagnostics.append(diagnostic_rows(about, result, seed))
         models[name][f"{spec.response} {spec.specification}"] = result
     return Results(
         {name: pl.concat(parts) for name, parts in coefficients.items()},
         models,
         pl.DataFrame(fits, schema=FITS),
         _with_q(pl.concat(contrasts)),
+        pl.concat(diagnostics),
     )
 
 
@@ -198,7 +209,7 @@ def _status(result: Fit) -> str:
 
 def _fit_row(
     about: dict[str, str], formula: Formula, result: Fit, status: str, n: int, n_available: int
-) -> dict[str, str | int | bool | None]:
+) -> dict[str, str | int | float | bool | None]:
     return {
         **about,
         "formula": formula.text,
@@ -207,6 +218,7 @@ def _fit_row(
         "n_available": n_available,
         "converged": result.converged,
         "singular": result.singular,
+        "residual_distance": distance_from_normal(result.residuals["residual"]),
         "status": status,
         "messages": result.messages or None,
         "reason": result.reason or None,

@@ -8,8 +8,7 @@ tokens that follow, in nats. Every linked latent is compared with a latent that 
 same occurrence, about as strongly and about as often in the corpus.
 """
 
-import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -80,15 +79,6 @@ def ablate(
         tables.append(pl.read_parquet(part))
     batch = pl.col("occurrence_id").rle_id().cast(pl.Int64).alias("batch_idx")
     return pl.concat([pl.DataFrame(schema=SCHEMA), *tables]).with_columns(batch)
-
-
-def fingerprint(files: Sequence[str | Path], *settings: object) -> str:
-    """Names what ``ablate`` depends on: the content of ``files`` and the ``settings``."""
-    digest = hashlib.sha256(repr(settings).encode())
-    for path in files:
-        with Path(path).open("rb") as handle:
-            digest.update(hashlib.file_digest(handle, "sha256").digest())
-    return digest.hexdigest()[:16]
 
 
 def _not_controls(linked: pl.DataFrame) -> dict[str, set[int]]:

@@ -20,6 +20,7 @@ from medsae.statistics import (
     percentile_interval,
     permuted_labels,
     pvalue_greater,
+    sign_flip_pvalue,
     stream,
 )
 
@@ -137,7 +138,7 @@ def _estimate(
     if not enough[1]:
         result["reason"] = FEW_ON
         return result
-    result["pvalue_contrast"] = _sign_flip(difference_sums[0], n_permutations, rng)
+    result["pvalue_contrast"] = sign_flip_pvalue(difference_sums[0], n_permutations, rng)
     if enough[3]:
         rows = np.flatnonzero(paired)
         result["pvalue"] = _exchange_senses(
@@ -146,16 +147,6 @@ def _estimate(
     else:
         result["reason"] = FEW_OFF
     return result
-
-
-def _sign_flip(sums: np.ndarray, n_permutations: int, rng: np.random.Generator) -> float:
-    """p of Σ ``sums`` [n_patients] > 0 when each patient could as well have the other sign."""
-    observed = sums.sum()
-    reaching = 0
-    for start in range(0, n_permutations, 1024):
-        signs = rng.choice([-1.0, 1.0], size=(min(1024, n_permutations - start), len(sums)))
-        reaching += int((signs @ sums >= observed - 1e-12 * np.abs(sums).sum()).sum())
-    return float(pvalue_greater(reaching, n_permutations))
 
 
 def _exchange_senses(

@@ -91,6 +91,25 @@ JACCARD_PAIRS = (
     "patient_b",
 )
 
+POOLING = (
+    *SOURCE,
+    "lemma",
+    "pooling",
+    "chosen",
+    "k",
+    "delta",
+    "delta_low",
+    "delta_high",
+    "change",
+    "change_low",
+    "change_high",
+    "tokens_per_occurrence",
+    "n_occurrences",
+    "n_patients",
+    "reason",
+)
+"""``change``: Δ minus that of the pooling the study uses, which is ``chosen``."""
+
 ENTROPY = (
     "lemma",
     "sense",
@@ -139,8 +158,12 @@ SENSE_LINKED = (
     "discovered",
     "confirmed",
     "n_tests",
+    "n_permutations",
+    "smallest_q",
     *SOURCE,
 )
+"""``n_permutations``: what the test took; ``smallest_q``: of a single latent that no permutation
+reaches."""
 
 SINGLE_PROBES = (
     "latent_id",
@@ -187,6 +210,7 @@ SENSE_PROBES = (
     "n_positive",
     "n_negative",
     "n_patients",
+    "n_shuffles",
     "n_folds",
     "n_active_weights",
     "reason",
@@ -253,12 +277,14 @@ RETRIEVAL_SUMMARY = (
     "delta_P@1_high",
     "delta_MAP_low",
     "delta_MAP_high",
+    "p_clustered",
     "n_better",
     "n_worse",
     "n_patients",
     "n_anchor",
     "development_delta_MAP",
     "chosen",
+    "reason",
     *(
         f"{stage}_{metric}"
         for metric in ("P@1", "P@3", "P@5", "P@10", "RR", "AP")
@@ -266,7 +292,10 @@ RETRIEVAL_SUMMARY = (
     ),
     *SOURCE,
 )
-"""``delta_P@1_ci`` is half the width of the 95 % interval, p_adjusted Holm's over the k."""
+"""``delta_P@1_ci`` is half the width of the 95 % interval. ``p_value`` is McNemar's, as published,
+which takes queries for independent; ``p_clustered`` is of flipping the signs of all of a patient's
+differences, and ``p_adjusted`` Holm's correction of it over the k. Where nothing could be estimated
+one row has k null and the ``reason``."""
 
 RETRIEVAL_BASELINES = (
     *SOURCE,

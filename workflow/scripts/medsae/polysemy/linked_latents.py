@@ -13,6 +13,8 @@ Also given: the log odds ratio with Haldane's ½ added to each cell, and the p o
 analysis (Fisher's exact test, which takes occurrences for independent).
 """
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +28,11 @@ from medsae.polysemy.columns import POLYSEMOUS, SENSE_LINKED, tidy
 from medsae.polysemy.sparse import SenseSample, codes_of, read_lemmas, sense_sample, source_of
 from medsae.polysemy.splits import discovery_half
 from medsae.statistics import (
+    SequentialPvalues,
     benjamini_hochberg,
     fisher_greater,
+    permutations_needed,
     permuted_labels,
-    pvalue_greater,
     stream,
 )
 
@@ -43,18 +46,33 @@ SHOWN_RATE, SHOWN_DIFFERENCE = 0.1, 0.05
 
 TIE = 1e-9
 
+DIFFERENCES = 4_000_000
+"""Latents × permutations whose differences of rates are held at once."""
+
+DENSE_CELLS = 10_000_000
+"""Latents × occurrences up to which their firing is multiplied as a dense matrix."""
+
 
 def find_sense_linked_latents(latents: str | Path, statistics: dict[str, int]) -> pl.DataFrame:
-    """Table sense_linked_latents of one SAE."""
+    """Table sense_linked_latents of one SAE.
+
+    ``statistics``: min_occurrences, n_permutations (of a test at least, unless it is reached
+    often before), seed.
+    """
+    # How many permutations are needed depends on the number of tests, so they are counted first.
+    n_tests = sum(
+        len(candidates.latents) * len(sample.senses)
+        for sample in _samples(latents, statistics)
+        if (candidates := find_candidates(sample, statistics["seed"])) is not None
+    )
+    n_permutations = permutations_needed(n_tests, ALPHA, statistics["n_permutations"])
     parts = [
-        tested_latents(sample, statistics)
-        for lemma in progress(read_lemmas(latents, kinds=(POLYSEMOUS,)), "sense-linked latents")
-        for sample in [sense_sample(lemma, statistics["min_occurrences"])]
-        if sample.reason is None
+        tested_latents(sample, statistics | {"n_permutations": n_permutations})
+        for sample in progress(_samples(latents, statistics), "sense-linked latents")
     ]
     source = {name: pl.lit(value) for name, value in source_of(latents).items()}
     table = pl.concat([part for part in parts if part is not None] or [_empty()])
-    table = _judge(table).filter(
+    table = _judge(table, n_permutations).filter(
         (
             (pl.col("presence_rate") >= SHOWN_RATE)
             & (pl.col("presence_rate_diff") >= SHOWN_DIFFERENCE)
@@ -66,6 +84,13 @@ def find_sense_linked_latents(latents: str | Path, statistics: dict[str, int]) -
         descending=[False, False, True, True, False],
     )
     return tidy(table.with_columns(**source).select(SENSE_LINKED))
+
+
+def _samples(latents: str | Path, statistics: dict[str, int]) -> Iterator[SenseSample]:
+    for lemma in read_lemmas(latents, kinds=(POLYSEMOUS,)):
+        sample = sense_sample(lemma, statistics["min_occurrences"])
+        if sample.reason is None:
+            yield sample
 
 
 def sense_counts(
@@ -82,34 +107,56 @@ def permutation_pvalues(
     patient: NDArray[np.integer],
     label: NDArray[np.int8],
     n_senses: int,
-    n_permutations: int,
+    max_permutations: int,
     rng: np.random.Generator,
-) -> NDArray[np.float64]:
-    """p [S, L] of rate(sense) − rate(others) for each column of binary ``firing`` [n, L].
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """p of rate(sense) − rate(others) for each column of binary ``firing`` [n, L].
 
-    Rows sorted by patient. A permutation without one of the two groups counts as reaching.
+    Returns p and the permutations that each took, both [S, L]. Rows sorted by patient. A
+    permutation without one of the two groups counts as reaching.
     """
-    if not firing.shape[1]:
-        return np.empty((n_senses, 0))
+    n_latents, n = firing.shape[1], len(label)
+    tests = [SequentialPvalues(n_latents, max_permutations) for _ in range(n_senses)]
     columns = firing.T.tocsr().astype(np.float32)
-    n = len(label)
     fires = np.asarray(columns.sum(axis=1)).astype(np.float64)
     hits, totals = sense_counts(firing, label, n_senses)
     observed = _difference(hits, totals[:, None], fires, n)
-    reaching = np.zeros(hits.shape, dtype=np.int64)
-    for block in permuted_labels(label, patient, n_permutations, rng):
-        for sense in range(n_senses if n_senses > 2 else 1):
-            indicator = (block == sense).astype(np.float32)
-            total = indicator.sum(1, dtype=np.float64)
-            # counts stay below 2^24, so float32 sums are exact
-            permuted = np.asarray(columns @ np.ascontiguousarray(indicator.T))
-            difference = _difference(permuted, total[None, :], fires[:, None], n)
-            known = observed[sense][:, None]
-            reaching[sense] += (~(difference < known - TIE)).sum(1)
-            if n_senses == 2:
-                # the other sense's difference is the opposite
-                reaching[1] += (~(difference > known + TIE)).sum(1)
-    return np.asarray(pvalue_greater(reaching, n_permutations))
+
+    def permuted(block: NDArray[np.int8], sense: int, latents: NDArray) -> NDArray[np.float64]:
+        indicator = (block == sense).astype(np.float32)
+        chosen = columns[latents]
+        if chosen.shape[0] * n <= DENSE_CELLS:
+            chosen = chosen.toarray()
+        # counts stay below 2^24, so float32 sums are exact
+        counts = np.asarray(chosen @ np.ascontiguousarray(indicator.T))
+        total = indicator.sum(1, dtype=np.float64)
+        return _difference(counts, total[None, :], fires[latents, None], n)
+
+    def count(block: NDArray[np.int8], still: NDArray) -> None:
+        first = permuted(block, 0, still)
+        for sense, test in enumerate(tests):
+            if sense == 0 or n_senses == 2:
+                # of two senses the second's difference is the opposite of the first's
+                difference = (first if sense == 0 else -first)[np.searchsorted(still, test.open)]
+            else:
+                difference = permuted(block, sense, test.open)
+            test.update(~(difference < observed[sense, test.open, None] - TIE))
+
+    for block in permuted_labels(label, patient, max_permutations, rng):
+        begin = 0
+        while begin < len(block):
+            still = np.unique(np.concatenate([test.open for test in tests]))
+            if not len(still):
+                break
+            end = begin + max(1, DIFFERENCES // len(still))
+            count(block[begin:end], still)
+            begin = end
+        if not any(len(test.open) for test in tests):
+            break
+    return (
+        np.stack([test.pvalues for test in tests]),
+        np.stack([test.permutations for test in tests]),
+    )
 
 
 def binary(codes: csr_array) -> csr_array:
@@ -128,31 +175,54 @@ def _difference(hits: NDArray, total: NDArray, fires: NDArray, n: int) -> NDArra
         return hits / total - (fires - hits) / (n - total)
 
 
-def tested_latents(sample: SenseSample, statistics: dict[str, int]) -> pl.DataFrame | None:
-    """Every tested latent × sense of one term, p but not yet q; None if nothing can be tested."""
-    lemma, label, n_senses = sample.latents, sample.label, len(sample.senses)
-    seed = statistics["seed"]
+@dataclass(frozen=True)
+class Candidates:
+    """What can be tested of one term: ``latents`` [L] and for each half their firing.
+
+    ``halves``: discovery and confirmation, each (rows, binary firing [n, L], patient codes [n],
+    sense codes [n]).
+    """
+
+    latents: NDArray[np.intp]
+    fires: csr_array
+    halves: dict[str, tuple[csr_array, NDArray[np.intp], NDArray[np.int8]]]
+
+
+def find_candidates(sample: SenseSample, seed: int) -> Candidates | None:
+    """The latents of a term that are tested, whatever its senses; None if nothing can be."""
+    lemma = sample.latents
     discovery = discovery_half(sample, seed)
     fires = binary(lemma.codes)
     tested = _prefilter(fires, discovery, lemma.table["doc_id"])
     if not len(tested):
         return None
     fires = csr_array(csc_array(fires)[:, tested])
-    halves: dict[str, tuple] = {}
+    halves = {}
     for name, rows in (("discovery", discovery), ("confirmation", ~discovery)):
         index = np.flatnonzero(rows)
-        if len(np.unique(label[index])) < n_senses:
+        if len(np.unique(sample.label[index])) < len(sample.senses):
             return None
-        halves[name] = (
-            fires[index],
-            codes_of(lemma.table["patient_id"][index]),
-            label[index],
-        )
+        patient = codes_of(lemma.table["patient_id"][index])
+        halves[name] = (fires[index], patient, sample.label[index])
+    return Candidates(tested, fires, halves)
+
+
+def tested_latents(sample: SenseSample, statistics: dict[str, int]) -> pl.DataFrame | None:
+    """Every tested latent × sense of one term, p but not yet q; None if nothing can be tested.
+
+    ``statistics``: n_permutations (of a test at most), seed.
+    """
+    lemma, label, n_senses = sample.latents, sample.label, len(sample.senses)
+    seed = statistics["seed"]
+    candidates = find_candidates(sample, seed)
+    if candidates is None:
+        return None
     columns: dict[str, Any] = {}
-    worth = np.arange(len(tested))
-    for name, (firing, patient, labels) in halves.items():
-        pvalues = np.full((n_senses, len(tested)), np.nan)
-        pvalues[:, worth] = permutation_pvalues(
+    worth = np.arange(len(candidates.latents))
+    for name, (firing, patient, labels) in candidates.halves.items():
+        pvalues = np.full((n_senses, len(candidates.latents)), np.nan)
+        taken = np.zeros(pvalues.shape, dtype=np.int64)
+        pvalues[:, worth], taken[:, worth] = permutation_pvalues(
             csr_array(firing[:, worth]),
             patient,
             labels,
@@ -160,15 +230,16 @@ def tested_latents(sample: SenseSample, statistics: dict[str, int]) -> pl.DataFr
             statistics["n_permutations"],
             stream(seed, "linked", name, lemma.lemma),
         )
-        columns[f"p_{name}"] = pvalues
+        columns[f"p_{name}"], columns[f"n_{name}"] = pvalues, taken
         worth = np.flatnonzero((pvalues <= ALPHA).any(0))
         hits, totals = sense_counts(firing, labels, n_senses)
         columns[name] = (hits, totals, hits.sum(0) - hits, len(labels) - totals)
-    hits, totals = sense_counts(fires, label, n_senses)
+    hits, totals = sense_counts(candidates.fires, label, n_senses)
+    names = enumerate(sample.senses)
     return pl.concat(
         [
-            _sense_rows(lemma.lemma, sample.senses[sense], tested, sense, hits, totals, columns)
-            for sense in range(n_senses)
+            _sense_rows(lemma.lemma, name, candidates.latents, sense, hits, totals, columns)
+            for sense, name in names
         ]
     )
 
@@ -209,6 +280,7 @@ def _sense_rows(
         "presence_rate_other": other / n_other,
         "presence_rate_diff": own / total - other / n_other,
         "pvalue": columns["p_discovery"][sense],
+        "n_permutations": columns["n_discovery"][sense],
         "pvalue_fisher": fisher_greater(own, total, other, n_other),
         "log_odds": haldane_log_odds(own, total, other, n_other),
         "pvalue_confirmation": columns["p_confirmation"][sense],
@@ -228,7 +300,7 @@ def _sense_rows(
     )
 
 
-def _judge(table: pl.DataFrame) -> pl.DataFrame:
+def _judge(table: pl.DataFrame, n_permutations: int) -> pl.DataFrame:
     """q over all tests, what was discovered, q of the confirmation over the discovered."""
     qvalue = benjamini_hochberg(table["pvalue"].to_numpy())
     discovered = qvalue <= ALPHA
@@ -240,13 +312,16 @@ def _judge(table: pl.DataFrame) -> pl.DataFrame:
         pl.Series("qvalue_confirmation", confirmation, pl.Float64),
         pl.Series("confirmed", np.nan_to_num(confirmation, nan=1.0) <= ALPHA, pl.Boolean),
         pl.lit(len(table)).cast(pl.Int64).alias("n_tests"),
+        pl.lit(min(1.0, len(table) / (1 + n_permutations))).alias("smallest_q"),
     )
 
 
 def _empty() -> pl.DataFrame:
     counts = ("n_hits", "n_sense_total", "n_lemma_hits", "n_lemma_total")
-    whole = ("latent_id", *counts, "n_other_hits", "n_other_total")
-    judged = ("qvalue", "discovered", "qvalue_confirmation", "confirmed", "n_tests")
+    whole = ("latent_id", *counts, "n_other_hits", "n_other_total", "n_permutations")
+    judged = (
+        "qvalue", "discovered", "qvalue_confirmation", "confirmed", "n_tests", "smallest_q",
+    )  # fmt: skip
     own = [name for name in SENSE_LINKED if name not in ("model", "layer", "sae", *judged)]
     types = dict.fromkeys(whole, pl.Int64) | {"lemma": pl.String, "sense": pl.String}
     return pl.DataFrame(schema={name: types.get(name, pl.Float64) for name in own})

@@ -30,12 +30,14 @@ from medsae.polysemy.sparse import (
 from medsae.polysemy.splits import discovery_half
 from medsae.statistics import (
     benjamini_hochberg,
+    permutations_needed,
     permuted_labels,
     pvalue_greater,
     stream,
     weighted_auroc_ap,
 )
 
+ALPHA = 0.05
 PRECISION_K = 10
 NEWTON_STEPS = 100
 TIE = 1e-12
@@ -52,9 +54,12 @@ def probe_latents(
     found = found.filter(pl.col("discovered"))
     single: list[pl.DataFrame] = []
     senses: list[dict[str, Any]] = []
+    polysemous = pl.col("kind").cast(pl.String) == POLYSEMOUS
+    n_terms = pl.scan_parquet(latents).filter(polysemous).select(pl.col("lemma").n_unique())
+    max_shuffles = permutations_needed(n_terms.collect().item(), ALPHA, 0)
     for lemma in progress(read_lemmas(latents, "z_values_norm", (POLYSEMOUS,)), "probing"):
         sample = sense_sample(lemma, statistics["min_occurrences"])
-        senses += sense_probe_rows(sample, statistics)
+        senses += sense_probe_rows(sample, statistics, max_shuffles)
         if sample.reason is None:
             single += _single_rows(sample, found.filter(pl.col("lemma") == lemma.lemma), statistics)
     source = {name: pl.lit(value) for name, value in source_of(latents).items()}

@@ -1,4 +1,10 @@
-"""The tables of retrieval: settings chosen on development patients, judged on test patients."""
+"""The tables of retrieval: settings chosen on development patients, judged on test patients.
+
+A number of anchors that would leave many occurrences without any latent is not studied: their
+cosines would all be 0, and re-ranking would change nothing for want of anything to compare.
+"""
+
+import logging
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +34,14 @@ from medsae.polysemy.sparse import (
     source_of,
 )
 from medsae.polysemy.splits import split_patients
-from medsae.statistics import cluster_weights, holm, mcnemar_exact, percentile_interval, stream
+from medsae.statistics import (
+    cluster_weights,
+    holm,
+    mcnemar_exact,
+    percentile_interval,
+    sign_flip_pvalue,
+    stream,
+)
 
 MIN_OCCURRENCES = 30
 """Occurrences of a term that retrieval needs."""
@@ -36,8 +49,13 @@ MIN_OCCURRENCES = 30
 MAX_POOL = 4_000
 """Occurrences of a term that retrieval uses; more are cut by whole patients."""
 
+EMPTIED = 0.05
+"""Share of the occurrences that a number of anchors may leave without a latent."""
+
 P1, AP = METRICS.index("P@1"), METRICS.index("AP")
 COLUMN_OF = dict(zip(METRICS, ("p_at_1", "p_at_3", "p_at_5", "p_at_10", "mrr", "map"), strict=True))
+
+logger = logging.getLogger("medsae")
 
 
 @dataclass(frozen=True)
@@ -60,11 +78,16 @@ def measure_retrieval(
 ) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
     """Tables exp_a_k_sweep_detail, exp_a_k_sweep_summary and baselines of one SAE.
 
-    ``activations``: the shards whose rows occurrence_latents names.
+    ``activations``: the shards whose rows occurrence_latents names. Where nothing can be
+    estimated the summary is one row with the reason and the other tables are empty.
     """
-    ks, anchors = retrieval["k_sweep"], retrieval["n_anchor_sweep"]
+    ks = retrieval["k_sweep"]
     shards = {Path(path).stem: Path(path) for path in activations}
     scan = pl.scan_parquet(latents).filter(pl.col("kind").cast(pl.String) == POLYSEMOUS)
+    anchors = usable_anchors(scan, retrieval["n_anchor_sweep"])
+    source = {name: pl.lit(value) for name, value in source_of(latents).items()}
+    if not anchors:
+        return _not_estimable("every n_anchor leaves occurrences without latents", source)
     places = scan.select(
         "occurrence_id", pl.col("doc_id").cast(pl.String), "char_start", "char_end"
     ).collect()
@@ -79,17 +102,19 @@ def measure_retrieval(
         kept = cap_by_patient(sample.latents, MAX_POOL, stream(seed, "pool", lemma.lemma))
         own, label = sample.latents.take(kept), sample.label[kept]
         half = split_patients(own.patient, label, stream(seed, "retrieval halves", lemma.lemma))
+        if half.all() or not half.any():
+            continue
         development.append(_pool(own.take(half), label[half], sample.senses, ks, anchors))
         rng = stream(seed, "baselines", lemma.lemma)
         tested, tested_label = own.take(~half), label[~half]
         others = dict(baselines(tested, tested_label, contexts, shards, anchors, rng))
         test.append(_pool(tested, tested_label, sample.senses, ks, anchors, others))
-    source = {name: pl.lit(value) for name, value in source_of(latents).items()}
+    test = [pool for pool in test if len(pool.full)]
     if not test:
-        return tuple(  # type: ignore[return-value]
-            pl.DataFrame(schema=dict.fromkeys(columns, pl.Float64))
-            for columns in (RETRIEVAL_DETAIL, RETRIEVAL_SUMMARY, RETRIEVAL_BASELINES)
-        )
+        few = f"no term has {MIN_OCCURRENCES} occurrences whose sense other patients share"
+        return _not_estimable(few, source)
+    if not any(len(pool.full) for pool in development):
+        return _not_estimable("no development patient shares a sense with another", source)
     choice = _choose(development)
     chosen = int(np.argmax([gain for _, gain in choice]))
     detail = _detail(test, ks, anchors, choice)
@@ -99,6 +124,36 @@ def measure_retrieval(
         tidy(detail.with_columns(**source).select(RETRIEVAL_DETAIL)),
         tidy(summary.with_columns(**source).select(RETRIEVAL_SUMMARY)),
         tidy(compared.with_columns(**source).select(RETRIEVAL_BASELINES)),
+    )
+
+
+def usable_anchors(latents: pl.LazyFrame, n_anchor_sweep: Sequence[int]) -> list[int]:
+    """Those of ``n_anchor_sweep`` that leave a latent to all but `EMPTIED` of the occurrences."""
+    lengths = latents.select(pl.col("latent_ids").list.len()).collect().to_series().to_numpy()
+    if not len(lengths):
+        return list(n_anchor_sweep)
+    usable = [n for n in n_anchor_sweep if (lengths <= n).mean() <= EMPTIED]
+    for n in sorted(set(n_anchor_sweep) - set(usable)):
+        logger.warning(
+            "n_anchor %d is left out: %d of %d occurrences have no more latents than that",
+            n, (lengths <= n).sum(), len(lengths),
+        )  # fmt: skip
+    return usable
+
+
+def _not_estimable(
+    reason: str, source: dict[str, pl.Expr]
+) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+    logger.warning("retrieval is not estimable: %s", reason)
+    types = {"chosen": pl.Boolean, "reason": pl.String}
+    row = {"chosen": False, "reason": reason}
+    summary = pl.DataFrame(
+        [row], schema={name: types.get(name, pl.Float64) for name in RETRIEVAL_SUMMARY}
+    )
+    return (
+        pl.DataFrame(schema=dict.fromkeys(RETRIEVAL_DETAIL, pl.Float64)),
+        summary.with_columns(**source).select(RETRIEVAL_SUMMARY),
+        pl.DataFrame(schema=dict.fromkeys(RETRIEVAL_BASELINES, pl.Float64)),
     )
 
 
@@ -175,6 +230,12 @@ def _summary(
         low, high = _mean_interval(delta, weights)
         better = int((delta[:, P1] > 0).sum())
         worse = int((delta[:, P1] < 0).sum())
+        clustered = sign_flip_pvalue(
+            np.bincount(patient, delta[:, P1]).astype(np.float64),
+            statistics["n_permutations"],
+            stream(statistics["seed"], "retrieval signs", k),
+            two_sided=True,
+        )
         rows.append(
             {
                 "k": k,
@@ -182,6 +243,7 @@ def _summary(
                 "delta_P@1_ci": float(high[P1] - low[P1]) / 2,
                 "delta_MAP_mean": float(delta[:, AP].mean()),
                 "p_value": mcnemar_exact(better, worse),
+                "p_clustered": clustered,
                 "n": len(delta),
                 "delta_P@1_low": float(low[P1]),
                 "delta_P@1_high": float(high[P1]),
@@ -193,12 +255,13 @@ def _summary(
                 "n_anchor": anchors[anchor],
                 "development_delta_MAP": gain,
                 "chosen": index == chosen,
+                "reason": None,
             }
             | {f"full_{name}": float(full[:, i].mean()) for i, name in enumerate(METRICS)}
             | {f"rerank_{name}": float(after[:, i].mean()) for i, name in enumerate(METRICS)}
         )
-    table = pl.DataFrame(rows)
-    return table.with_columns(pl.Series("p_adjusted", holm(table["p_value"].to_numpy())))
+    table = pl.DataFrame(rows, schema_overrides={"reason": pl.String})
+    return table.with_columns(pl.Series("p_adjusted", holm(table["p_clustered"].to_numpy())))
 
 
 def _baselines(

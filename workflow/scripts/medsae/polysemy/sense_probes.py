@@ -6,10 +6,13 @@ a fold, which makes folds comparable whatever their intercepts. With two senses 
 serves both: the second sense's score is the reverse of the first's.
 
 Intervals resample patients. Null: patients' label sequences are permuted and the whole
-cross-validation is run again, so that whatever it gains from chance the null gains too.
+cross-validation is run again, so that whatever it gains from chance the null gains too. What is
+promising after ``N_SHUFFLES`` is shuffled on, so that the smallest p attainable leaves a single
+term a chance among all; p = (1 + reached) / (1 + shuffles) of the stage where it ended, which
+never makes P(p ≤ x) exceed x.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -36,6 +39,9 @@ N_FOLDS = 5
 N_SHUFFLES = 99
 """Label shuffles, each a whole cross-validation, behind the null of a probe."""
 
+PROMISING = 10
+"""A probe whose area fewer of the first shuffles reach is shuffled on."""
+
 MAX_PROBED = 2_000
 """Occurrences of a term that the probe sees; more are cut by whole patients."""
 
@@ -45,15 +51,19 @@ TIE = 1e-12
 
 @dataclass(frozen=True)
 class CrossValidation:
-    """Scores [n] for a sense, folds used, null AUROCs, latents with a weight."""
+    """Scores [n] for a sense, folds used, null AUROCs, p, shuffles, latents with a weight."""
 
     scores: NDArray[np.float64]
     n_folds: int
     null: NDArray[np.float64]
+    pvalue: float
+    n_shuffles: int
     n_active_weights: int
 
 
-def sense_probe_rows(sample: SenseSample, statistics: dict[str, int]) -> list[dict[str, Any]]:
+def sense_probe_rows(
+    sample: SenseSample, statistics: dict[str, int], max_shuffles: int = N_SHUFFLES
+) -> list[dict[str, Any]]:
     """Rows of sense_probes.csv for one term."""
     lemma, seed = sample.latents, statistics["seed"]
     base = {"lemma": lemma.lemma, "sense": None, "reason": sample.reason}
@@ -69,7 +79,7 @@ def sense_probe_rows(sample: SenseSample, statistics: dict[str, int]) -> list[di
     mirrored: CrossValidation | None = None
     for sense, name in enumerate(sample.senses):
         rng = stream(seed, "sense probe", lemma.lemma, name)
-        result = mirrored or cross_validate(codes, label, sense, patient, rng)
+        result = mirrored or cross_validate(codes, label, sense, patient, max_shuffles, rng)
         if result is None:
             reason = "too few patients for two folds with both classes"
             rows.append(base | {"sense": name, "reason": reason})
@@ -78,9 +88,7 @@ def sense_probe_rows(sample: SenseSample, statistics: dict[str, int]) -> list[di
             base | {"sense": name} | _judge(result, label == sense, patient, statistics, rng)
         )
         if len(sample.senses) == 2:
-            mirrored = CrossValidation(
-                -result.scores, result.n_folds, result.null, result.n_active_weights
-            )
+            mirrored = replace(result, scores=-result.scores)
     return rows
 
 
@@ -89,6 +97,7 @@ def cross_validate(
     label: NDArray[np.int8],
     sense: int,
     patient: NDArray[np.integer],
+    max_shuffles: int,
     rng: np.random.Generator,
 ) -> CrossValidation | None:
     """Score every occurrence and run the null; None if two folds cannot hold both classes."""
@@ -98,14 +107,21 @@ def cross_validate(
         scored = out_of_fold_scores(codes, positive, patient, fold_seed)
         if scored is None:
             return None
-        null = []
-        for shuffled in permuted_labels(label, patient, N_SHUFFLES, rng):
-            for labels in shuffled == sense:
+        area = auroc(positive, scored[0])
+        null, made, reached = [], 0, 0
+        for block in permuted_labels(label, patient, max(N_SHUFFLES, max_shuffles), rng):
+            for labels in block == sense:
+                if made == N_SHUFFLES and reached >= PROMISING:
+                    break
                 again = out_of_fold_scores(codes, labels, patient, fold_seed)
+                made += 1
+                # a shuffle that left too few patients of a class counts as reaching
+                reached += again is None or not auroc(labels, again[0]) < area - TIE
                 if again is not None:
                     null.append(auroc(labels, again[0]))
         weights = _probe(fold_seed).fit(codes, positive).coef_
-    return CrossValidation(*scored, np.array(null), int((weights != 0).sum()))
+    pvalue = float(pvalue_greater(reached, made))
+    return CrossValidation(*scored, np.array(null), pvalue, made, int((weights != 0).sum()))
 
 
 def out_of_fold_scores(
@@ -150,8 +166,6 @@ def _judge(
     )
     null = result.null
     null_low, null_high = percentile_interval(null) if len(null) else (np.nan, np.nan)
-    # a shuffle that left too few patients of a class counts as reaching the observed value
-    reaching = N_SHUFFLES - int((null < area - TIE).sum())
     return {
         "auroc": area,
         "auroc_low": float(area_low),
@@ -164,10 +178,11 @@ def _judge(
         "auroc_null": float(null.mean()) if len(null) else None,
         "auroc_null_low": float(null_low),
         "auroc_null_high": float(null_high),
-        "pvalue": float(pvalue_greater(reaching, N_SHUFFLES)),
+        "pvalue": result.pvalue,
         "n_positive": int(positive.sum()),
         "n_negative": int((~positive).sum()),
         "n_patients": n_patients,
+        "n_shuffles": result.n_shuffles,
         "n_folds": result.n_folds,
         "n_active_weights": result.n_active_weights,
     }

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from medsae.polysemy.columns import POLYSEMOUS
+from medsae.statistics import code_matrix, codes_of
 
 TABLE_COLUMNS = (
     "occurrence_id",
@@ -67,34 +68,17 @@ class SenseSample:
     reason: str | None
 
 
-def codes_of(values: pl.Series) -> NDArray[np.intp]:
-    """Codes 0 … C − 1 of ``values`` in their sorted order."""
-    return np.unique(values.to_numpy(), return_inverse=True)[1]
-
-
-def code_matrix(
-    latent_ids: pl.Series, z_values: pl.Series, n_latents: int | None = None
-) -> csr_array:
-    """List columns (ids, activations, both descending by activation) as CSR [n, n_latents]."""
-    lengths = latent_ids.list.len().fill_null(0).to_numpy().astype(np.int64)
-    # an empty list explodes to one null
-    indices = latent_ids.explode().drop_nulls().to_numpy().astype(np.int32)
-    data = z_values.explode().drop_nulls().to_numpy().astype(np.float32)
-    # scikit-learn wants 32-bit indices, and one term never has 2^31 activations
-    indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    if n_latents is None:
-        n_latents = int(indices.max(initial=-1)) + 1
-    return csr_array((data, indices, indptr), shape=(len(lengths), n_latents))
-
-
 def read_lemmas(
-    path: str | Path, values: str = "z_values", kinds: tuple[str, ...] | None = None
+    latents: str | Path | pl.DataFrame,
+    values: str = "z_values",
+    kinds: tuple[str, ...] | None = None,
 ) -> Iterator[LemmaLatents]:
-    """Yield each term of ``occurrence_latents.parquet`` in alphabetical order.
+    """Yield each term of ``occurrence_latents.parquet`` (or its rows) in alphabetical order.
 
     ``values``: which column fills ``codes`` (z_values or z_values_norm).
     """
-    scan = pl.scan_parquet(path).with_columns(
+    table = latents.lazy() if isinstance(latents, pl.DataFrame) else pl.scan_parquet(latents)
+    scan = table.with_columns(
         pl.col("doc_id", "patient_id", "lemma", "kind", "sense").cast(pl.String)
     )
     present = [name for name in TABLE_COLUMNS if name in scan.collect_schema().names()]
@@ -150,9 +134,15 @@ def cap_by_patient(
     latents: LemmaLatents, limit: int, rng: np.random.Generator
 ) -> NDArray[np.bool_]:
     """Mask [n] of at most ``limit`` occurrences: whole patients, drawn at random."""
-    if len(latents) <= limit:
-        return np.ones(len(latents), dtype=bool)
-    patient = latents.patient
+    return whole_patients(latents.patient, limit, rng)
+
+
+def whole_patients(
+    patient: NDArray[np.integer], limit: int, rng: np.random.Generator
+) -> NDArray[np.bool_]:
+    """Mask [n] of at most ``limit`` rows with ``patient`` codes [n]: all of a patient's or none."""
+    if len(patient) <= limit:
+        return np.ones(len(patient), dtype=bool)
     sizes = np.bincount(patient)
     order = rng.permutation(len(sizes))
     chosen = order[np.cumsum(sizes[order]) <= limit]

@@ -64,6 +64,7 @@ def load_subject(
     model = load_causal_lm(
         source,
         dtype=extraction["dtype"],
+        quantization=extraction["quantization"],
         attention=extraction["attention"],
         trust_remote_code=trust,
     )

@@ -103,6 +103,30 @@ def export_topk(
     return shard.n_rows
 
 
+def export_shards(
+    activations: Sequence[str | Path],
+    tokens: Sequence[str | Path],
+    sae: "SparseAutoencoder",
+    k: int,
+    folder: str | Path,
+) -> None:
+    """`export_topk` of every shard to ``folder``/<shard>.parquet; files that are there stay.
+
+    ``activations`` and ``tokens`` are files named by shard. Raises ``UserError`` if a shard
+    has one without the other.
+    """
+    shards = {Path(path).stem: path for path in activations}
+    tables = {Path(path).stem: path for path in tokens}
+    if lone := sorted(shards.keys() ^ tables.keys()):
+        raise UserError(
+            f"{folder}: shard {lone[0]} has tokens or activations but not both: delete the "
+            "folder of the tokens and run again."
+        )
+    for name, table in tables.items():
+        if not (path := Path(folder) / f"{name}.parquet").exists():
+            export_topk(shards[name], table, sae, k, path)
+
+
 def _encode(raw: "Tensor", sae: "SparseAutoencoder", scale: "Tensor", k: int) -> list[pa.ListArray]:
     from medsae.sae import normalized_values
 

@@ -26,6 +26,7 @@ CONTRASTS = (
     ("contrast", "qvalue_contrast", "o", WITHIN, "linked − random"),
     ("did", "qvalue", "s", INK, "own − other sense"),
 )
+SHORT = "rare at other senses"
 
 
 def draw_ablation(summary: pl.DataFrame, where: str) -> Figure:
@@ -36,7 +37,7 @@ def draw_ablation(summary: pl.DataFrame, where: str) -> Figure:
     shown = summary.sort("lemma", "sense")
     rows = sense_rows(shown)
     figure, (ce, did) = page(
-        (rows[-1] + 1) * 0.23, ratios=(1.4, 1), left_in=2.7, right_in=0.7, top_in=1.05
+        (rows[-1] + 1) * 0.23, ratios=(1.4, 1), left_in=2.7, right_in=1.3, top_in=1.05
     )
     tested = shown["contrast"].is_not_null().sum()
     hits = shown.filter(significant("contrast", "qvalue_contrast")).height
@@ -60,7 +61,8 @@ def draw_ablation(summary: pl.DataFrame, where: str) -> Figure:
         rows, shown["reason"], shown["linked_on"].is_not_null(), strict=True
     ):
         if reason:
-            annotate(did if estimated else ce, 0.01, row, reason)
+            # The reason is in the table; beside the estimates there is room for three words.
+            annotate(*((did, 1.02, row, SHORT) if estimated else (ce, 0.01, row, reason)))
     sense_labels(ce, rows, shown, "n_occurrences")
     follow(did)
     for axis in (ce, did):

@@ -39,11 +39,12 @@ def draw_faithfulness(table: pl.DataFrame) -> Figure:
     intervals(recovered, rows, *values, color=WITHIN)
     for row, share in zip(rows, shares, strict=True):
         annotate(recovered, 1.03, row, share)
+    beyond = np.nanmax(values[2], initial=1.0)  # a reconstruction can lose less than the original
     row_labels(ce, rows, [place(*row) for row in shown.select("model", "layer", "sae").iter_rows()])
     follow(recovered)
     for axis in (ce, recovered):
         stripes(axis, rows)
-    recovered.set_xlim(-0.02, 1.02)
+    recovered.set_xlim(-0.02, beyond + 0.02)
     limits(ce, len(rows))
     ce.set_xlabel("cross-entropy (nats per token)")
     recovered.set_xlabel("share of the loss recovered")

@@ -7,11 +7,13 @@ from typing import Any
 import polars as pl
 
 from medsae.report.means import mean_over_terms
-from medsae.report.phrases import Estimate, estimated, listed, of_row, share
+from medsae.report.phrases import Estimate, estimated, listed, of_row, q_is, share
 from medsae.report.tables import at_headline_k, place
 
 LOW_RECOVERY = 0.8
 """Loss recovered below which the SAE is said to miss much of the model."""
+MISFIT = 0.15
+"""Distance of a model's residuals from the normal distribution above which it is said."""
 WORD_RATIO = 2.0
 """A term must overlap with itself this many times as much as with other terms."""
 
@@ -86,7 +88,7 @@ def definition(run: Run) -> str:
 
 def headline(run: Run) -> tuple[str, ...]:
     """The findings a reader should leave with, one sentence or two each."""
-    points = [_overlap(summary) for summary in run.trained]
+    points = [_overlap(summary) + _clearest(run, summary) for summary in run.trained]
     points += [_overlap(summary, " (random weights)") for summary in run.random]
     for summary in run.trained:
         counterpart = run.counterpart(summary)
@@ -120,6 +122,31 @@ def _overlap(summary: Summary, remark: str = "") -> str:
 def _which(overlap: Summary) -> str:
     separated = overlap["terms_separated"]
     return f" Separated: {listed(separated)}." if separated else ""
+
+
+def _clearest(run: Run, summary: Summary) -> str:
+    """The separated term with the largest Δ, with its null and its control."""
+    separated = summary["overlap"]["terms_separated"]
+    terms = at_headline_k(run.rows_of(summary))[0].filter(
+        (pl.col("kind") == "polysemous") & pl.col("lemma").is_in(separated)
+    )
+    if terms.is_empty():
+        return ""
+    row = terms.sort(["delta", "lemma"], descending=[True, False]).row(0, named=True)
+    text = (
+        f" Most clearly {row['lemma']}: Δ = {estimated(of_row(row, 'delta'))}, "
+        f"{q_is(row['qvalue'])} against senses shuffled among patients"
+    )
+    counterpart = run.counterpart(summary)
+    if counterpart is None:
+        return text + "."
+    random = at_headline_k(run.rows_of(counterpart))[0].filter(
+        (pl.col("kind") == "polysemous") & (pl.col("lemma") == row["lemma"])
+    )
+    if random.is_empty():
+        return text + "."
+    weights = estimated(of_row(random.row(0, named=True), "delta"))
+    return f"{text}; with random weights Δ = {weights}."
 
 
 def _gain(run: Run, trained: Summary, random: Summary) -> str:
@@ -166,11 +193,23 @@ def limits(run: Run) -> tuple[str, ...]:
         reason = f": {fit['reason']}" if fit["reason"] else ""
         about = f"{fit['response']} ({fit['specification']} formula)"
         points.append(f"Mixed-effects model of {about}: {fit['status']}{reason}.")
+    points += [_misfit(fit) for fit in run.fits.iter_rows(named=True)]
     if run.agreement["accuracy"].is_null().all():
         points.append("Without gold senses, how many senses are assigned rightly is unknown.")
     if run.ner is None:
         points.append("Without gold spans, how many entities are found rightly is unknown.")
     return tuple(point for point in points if point)
+
+
+def _misfit(fit: Mapping[str, Any]) -> str:
+    distance = fit.get("residual_distance")
+    if distance is None or distance < MISFIT:
+        return ""
+    return (
+        f"Mixed-effects model of {fit['response']} ({fit['specification']} formula): its residuals "
+        f"are far from what it assumes (distance {distance:.2f}), so its intervals and q-values "
+        "are approximate at best."
+    )
 
 
 def _unestimated(run: Run, summary: Summary) -> str:

@@ -25,6 +25,12 @@ def _mean(values: pl.Series) -> Estimate | None:
     return estimate(mean_over_terms("mean", values), "mean")
 
 
+def _mean_or_only(table: pl.DataFrame, name: str) -> Estimate | None:
+    """Mean of ``name`` over rows; of a single row its own estimate, with its own interval."""
+    rows = table.filter(pl.col(name).is_not_null())
+    return estimate(rows.row(0, named=True), name) if rows.height == 1 else _mean(rows[name])
+
+
 def summarise_overlap(jaccard: pl.DataFrame) -> dict[str, Any]:
     """Terms separated, and the mean Δ of ambiguous terms and of terms with one meaning."""
     at_k, k = at_headline_k(jaccard)
@@ -51,13 +57,30 @@ def summarise_overlap(jaccard: pl.DataFrame) -> dict[str, Any]:
     }
 
 
-def summarise_linked(linked: pl.DataFrame) -> dict[str, int]:
-    """Latents discovered on one half of the patients and confirmed on the other."""
+def summarise_pooling(poolings: pl.DataFrame) -> dict[str, Any]:
+    """Mean Δ over terms under each way of pooling a term's tokens."""
+    chosen = poolings.filter("chosen")["pooling"].unique().to_list()
+    return {
+        "chosen": chosen[0] if chosen else None,
+        "delta": {
+            name: _mean(poolings.filter(pl.col("pooling") == name)["delta"])
+            for name in poolings["pooling"].unique().sort().to_list()
+        },
+    }
+
+
+def summarise_linked(linked: pl.DataFrame) -> dict[str, Any]:
+    """Latents discovered on one half of the patients and confirmed on the other.
+
+    ``smallest_q`` is what a single latent could have reached with the permutations made.
+    """
     confirmed = linked.filter(pl.col("confirmed").fill_null(False))
     return {
         "n_discovered": int(number(linked["discovered"].sum())),
         "n_confirmed": confirmed.height,
         "n_senses_with_confirmed": confirmed.select("lemma", "sense").n_unique(),
+        "n_tests": linked["n_tests"][0] if linked.height else None,
+        "smallest_q": linked["smallest_q"][0] if linked.height else None,
     }
 
 
@@ -80,8 +103,8 @@ def summarise_ablation(summary: pl.DataFrame) -> dict[str, Any]:
             significant("contrast", "qvalue_contrast")
         ).height,
         "n_senses_above_other_sense": tested.filter(significant("did")).height,
-        "linked_minus_random_nats": _mean(tested["contrast"]),
-        "difference_in_differences_nats": _mean(tested["did"]),
+        "linked_minus_random_nats": _mean_or_only(tested, "contrast"),
+        "difference_in_differences_nats": _mean_or_only(tested, "did"),
     }
 
 
@@ -104,7 +127,8 @@ def summarise_retrieval(sweep: pl.DataFrame, baselines: pl.DataFrame) -> dict[st
     """Gain in P@1 at the settings chosen on development patients, and P@1 of every method."""
     chosen = sweep.filter(pl.col("chosen")).to_dicts()
     if not chosen:
-        return {"n_queries": 0, "delta_p_at_1": None, "p_at_1": {}}
+        reason = sweep["reason"][0] if "reason" in sweep.columns and sweep.height else None
+        return {"n_queries": 0, "delta_p_at_1": None, "p_at_1": {}, "reason": reason}
     (row,) = chosen
     gain = {"value": row["delta_P@1_mean"]}
     methods = baselines.filter(pl.col("word") == "all").iter_rows(named=True)

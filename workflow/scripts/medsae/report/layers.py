@@ -1,14 +1,25 @@
 """Where senses separate: the same comparison across models, layers and SAEs."""
 
 import polars as pl
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from medsae.report.marks import annotate, intervals, key, limits, reference, row_labels, stripes
-from medsae.report.style import CONTROL, WITHIN, headline, page, sentence_figure
 from medsae.report.means import mean_over_terms
+from medsae.report.style import (
+    CONTROL,
+    MARKERS,
+    SENSES,
+    WITHIN,
+    column,
+    headline,
+    sentence_figure,
+)
 from medsae.report.tables import at_headline_k, significant
 
 SOURCE = ("model", "layer", "sae")
+PROFILE_IN = 2.0
 SCHEMA = {
     "model": pl.String,
     "layer": pl.Int64,
@@ -53,14 +64,18 @@ def compare_places(jaccard: pl.DataFrame) -> pl.DataFrame:
 def draw_layers(jaccard: pl.DataFrame, places: pl.DataFrame, random_models: set[str]) -> Figure:
     """One row per model, layer and SAE: Δ of every term, its mean, and that of the controls.
 
-    ``places`` is ``compare_places(jaccard)``; ``random_models`` have random weights.
+    Below, where a model was studied at several layers, the mean by layer. ``places`` is
+    ``compare_places(jaccard)``; ``random_models`` have random weights.
     """
     title = "Where in the model senses separate"
     if places.is_empty():
         return sentence_figure(title, "No term could be estimated.")
     places = places.sort(pl.col("model").is_in(list(random_models)), *SOURCE)
     rows = [row + 0.4 * block for row, block in enumerate(places["model"].rle_id())]
-    figure, (axis,) = page((rows[-1] + 1) * 0.42, left_in=3.9, right_in=1.1)
+    lines = places.filter(pl.col("layer").n_unique().over("model", "sae") > 1)
+    bodies = [(rows[-1] + 1) * 0.42, *([PROFILE_IN] if lines.height else [])]
+    figure, (axis, *profile) = column(bodies, left_in=3.9, right_in=1.1, gap_in=0.9)
+    axis.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
     headline(
         figure,
         title,
@@ -102,4 +117,27 @@ def draw_layers(jaccard: pl.DataFrame, places: pl.DataFrame, random_models: set[
     reference(axis, 0.0)
     limits(axis, rows[-1] + 1)
     axis.set_xlabel("Δ overlap")
+    for below in profile:
+        _draw_profile(below, lines, random_models)
     return figure
+
+
+def _draw_profile(axis: Axes, places: pl.DataFrame, random_models: set[str]) -> None:
+    """Mean Δ by layer, a line for each model and SAE; dashed for random weights."""
+    shift = 0.0
+    groups = places.sort(SOURCE).group_by("model", "sae", maintain_order=True)
+    for index, ((model, sae), part) in enumerate(groups):
+        look, random = index % len(MARKERS), model in random_models
+        color = CONTROL if random else SENSES[look]
+        layers = part["layer"] + shift
+        axis.vlines(layers, part["delta_low"], part["delta_high"], color=color, lw=1.4)
+        style = (0, (4, 3)) if random else "-"
+        axis.plot(layers, part["delta"], marker=MARKERS[look], color=color, ls=style, label=model)
+        axis.text(layers[-1] + 0.2, part["delta"][-1], f" {model}, {sae}", fontsize=7, color=color)
+        shift += 0.06
+    axis.axhline(0, color=CONTROL, lw=0.9, ls=(0, (4, 3)))
+    axis.set_xticks(places["layer"].unique().sort().to_list())
+    axis.margins(x=0.1)
+    axis.set_xlabel("layer")
+    axis.set_ylabel("mean Δ overlap")
+    axis.set_title("by layer")

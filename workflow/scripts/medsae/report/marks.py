@@ -145,7 +145,8 @@ def sense_labels(axis: Axes, rows: Sequence[float], table: pl.DataFrame, n: str)
         for index, lemma in enumerate(lemmas)
     ]
     details = [
-        f"{sense or 'one meaning'}  {count:,}"
+        # A term too rare to be measured has no count.
+        f"{sense or 'one meaning'}  {count:,}" if count is not None else sense or "too few"
         for sense, count in table.select("sense", n).iter_rows()
     ]
     row_labels(axis, rows, labels, details)

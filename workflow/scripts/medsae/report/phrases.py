@@ -7,12 +7,18 @@ Estimate = Mapping[str, float | None]
 
 
 def estimated(estimate: Estimate | None, *, signed: bool = False, digits: int = 2) -> str:
-    """``0.18 [0.12, 0.24]``, with as many digits as show a small value; "not estimable"."""
+    """``0.18 [0.12, 0.24]``, with as many digits as show a small value; "not estimable".
+
+    A bound that excludes zero is not written as zero, up to four digits.
+    """
     if estimate is None or estimate["value"] is None:
         return "not estimable"
     value, low, high = estimate["value"], estimate["low"], estimate["high"]
     largest = max(abs(x) for x in (value, low, high) if x is not None)
     digits += largest < 0.1
+    nearest = min((abs(x) for x in (low, high) if x is not None), default=0)
+    if low is not None and high is not None and low * high > 0 and not round(nearest, digits):
+        digits = max(digits, 4)
     form = f"{{:{'+' if signed else ''}.{digits}f}}"
     if low is None or high is None:
         return f"{_unsigned_zero(form.format(value))} (no interval: too few terms)"

@@ -7,11 +7,14 @@ figure grows with its rows and its letters never shrink.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import TextPath
 from matplotlib.ticker import MaxNLocator
 
 from medsae.io import atomic_path
@@ -33,7 +36,7 @@ RIGHT_IN = 0.35
 TOP_IN = 1.0
 BOTTOM_IN = 0.62
 
-RC = {
+RC: dict[str, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 8.5,
     "axes.labelsize": 8.5,
@@ -115,6 +118,44 @@ def column(
         axes.append(figure.add_axes(box))
         top += body + gap_in
     return figure, axes
+
+
+def grid(
+    n_rows: int,
+    n_columns: int,
+    panel_in: float,
+    *,
+    left_in: float = 0.75,
+    right_in: float = RIGHT_IN,
+    top_in: float = TOP_IN,
+    bottom_in: float = BOTTOM_IN,
+    gap_in: tuple[float, float] = (0.7, 0.75),
+) -> tuple[Figure, list[list[Axes]]]:
+    """A figure of small multiples, each ``panel_in`` inches high: axes by row, then column.
+
+    ``gap_in``: between rows, between columns.
+    """
+    between_rows, between_columns = gap_in
+    height = top_in + n_rows * panel_in + (n_rows - 1) * between_rows + bottom_in
+    figure = Figure(figsize=(WIDTH_IN, height), facecolor="white")
+    FigureCanvasSVG(figure)
+    width = (WIDTH_IN - left_in - right_in - (n_columns - 1) * between_columns) / n_columns
+    axes = []
+    for row in range(n_rows):
+        bottom = height - top_in - (row + 1) * panel_in - row * between_rows
+        lefts = [left_in + index * (width + between_columns) for index in range(n_columns)]
+        size = (width / WIDTH_IN, panel_in / height)
+        axes.append([figure.add_axes((x / WIDTH_IN, bottom / height, *size)) for x in lefts])
+    return figure, axes
+
+
+def text_width_in(text: str, size: float) -> float:
+    """Width in inches of the longest line of ``text`` in letters of ``size`` points."""
+    font = FontProperties(family=RC["font.family"])
+    lines = [line for line in text.split("\n") if line.strip()]
+    return (
+        max((TextPath((0, 0), x, size, prop=font).get_extents().x1 for x in lines), default=0) / 72
+    )
 
 
 def headline(figure: Figure, title: str, detail: str = "") -> None:

@@ -1,5 +1,7 @@
 """The answers in words: ``summary.md``, its page in the report, and the front page's headline."""
 
+import math
+
 import polars as pl
 
 from medsae.report.corpus import patients_sentence
@@ -9,6 +11,7 @@ from medsae.report.means import mean_over_terms
 from medsae.report.mixed_effects import PLANNED, SCALES
 from medsae.report.ner import ALL
 from medsae.report.phrases import estimated, of_row, q_is, share
+from medsae.report.tables import ALPHA
 from medsae.report.terms import term_blocks
 
 MATCHINGS = {"exact": "label and both ends right", "overlap": "label right, some overlap"}
@@ -55,18 +58,18 @@ def _latents_of(run: Run, summary: Summary) -> list[Block]:
     points = [
         f"Sense-linked latents: {linked['n_discovered']} discovered on one half of the patients, "
         f"{linked['n_confirmed']} of them confirmed on the other, in "
-        f"{linked['n_senses_with_confirmed']} senses.",
+        f"{linked['n_senses_with_confirmed']} senses{_attainable(linked)}.",
         f"Probes: mean AUROC over senses {estimated(probes['auroc'])}; "
         f"{probes['n_senses_above_chance']} of {probes['n_senses']} senses above shuffled senses.",
     ]
     if retrieval["delta_p_at_1"] is None:
-        points.append("Retrieval: not enough data.")
+        points.append(f"Retrieval: {retrieval['reason'] or 'not enough data'}.")
     else:
         points.append(
             f"Retrieval: re-ranking the first {retrieval['k']} hits without the "
             f"{retrieval['n_anchor']} largest latents changes P@1 by "
             f"{estimated(retrieval['delta_p_at_1'], signed=True)} "
-            f"({q_is(retrieval['p_adjusted']).replace('q', 'p')} after Holm, "
+            f"({q_is(retrieval['p_adjusted']).replace('q', 'p')} by patients, after Holm; "
             f"{retrieval['n_queries']} queries). {_methods(retrieval['p_at_1'])}"
         )
     if ablation["n_senses"]:
@@ -83,6 +86,12 @@ def _latents_of(run: Run, summary: Summary) -> list[Block]:
         points.append(
             "Removal of sense-linked latents: there is none to remove in enough patients."
         )
+    pooling = summary["pooling"]
+    points.append(
+        f"Tokens of a term pooled (the study: {pooling['chosen']}), Δ on average over terms: "
+        + "; ".join(f"{name} {estimated(delta)}" for name, delta in pooling["delta"].items())
+        + "."
+    )
     faithfulness = summary["faithfulness"]
     points.append(
         f"Faithfulness: share of the loss recovered {share(faithfulness['loss_recovered'])}; "
@@ -90,6 +99,21 @@ def _latents_of(run: Run, summary: Summary) -> list[Block]:
         f"{summary['dead_fraction']:.1%} of the latents never fire."
     )
     return [Heading(3, where(summary) + remark), Bullets(tuple(points))]
+
+
+def _attainable(linked: dict) -> str:
+    """Whether one latent alone could have passed, of as many as were tested."""
+    smallest = linked["smallest_q"]
+    if smallest is None:
+        return ""
+    tests = f"; {linked['n_tests']:,} tests, of which one alone"
+    if smallest <= ALPHA:
+        return f"{tests} could reach {q_is(smallest)}"
+    needed = math.ceil(smallest / ALPHA)
+    return (
+        f"{tests} could not pass: with the permutations made, q < {ALPHA} takes {needed} latents "
+        "that no permutation reaches"
+    )
 
 
 def _methods(p_at_1: dict) -> str:

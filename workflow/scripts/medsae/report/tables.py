@@ -26,6 +26,8 @@ TEXT = frozenset(
         "sae",
         "lemma",
         "kind",
+        "pooling",
+        "group",
         "sense",
         "sense1",
         "sense2",

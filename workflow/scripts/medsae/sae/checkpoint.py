@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from medsae.io import UserError
+from medsae.sae import parallel, sharding
 from medsae.sae.architectures import build_sae
 from medsae.sae.config import SAEConfig
 from medsae.sae.model import SparseAutoencoder
@@ -29,10 +30,21 @@ def save_checkpoint(
     """Write ``model`` as one file that ``load_sae`` can apply to raw activations.
 
     It holds the weights, the normalisation, inference thresholds and the configuration;
-    ``extra`` tensors (the calibration) go beside them.
+    ``extra`` tensors (the calibration) go beside them. Of several processes all call this
+    and the first writes.
     """
-    tensors = {**model.state_dict(), **(extra or {})}
-    save_tensors(Path(path), tensors, {"config": model.config.to_dict()})
+    tensors = {**whole(model, model.state_dict()), **(extra or {})}
+    if parallel.rank() == 0:
+        save_tensors(Path(path), tensors, {"config": model.config.to_dict()})
+
+
+def whole(model: SparseAutoencoder, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """State of all latents, on the first process, from the state of those held here."""
+    names = [name for name, _ in model.named_parameters()]
+    return {
+        name: sharding.on_first(tensor) if sharding.is_of_latents(name, tensor, names) else tensor
+        for name, tensor in tensors.items()
+    }
 
 
 def load_sae(path: str | Path, device: str | torch.device = "cpu") -> SparseAutoencoder:
@@ -60,10 +72,21 @@ def state_path(folder: Path, step: int) -> Path:
     return folder / f"step_{step:010d}.safetensors"
 
 
-def latest_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """The newest training state in ``folder``, or None; raises ``UserError`` if damaged."""
+def latest_state(
+    folder: Path, model: SparseAutoencoder
+) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """The newest training state in ``folder``, or None; raises ``UserError`` if damaged.
+
+    Of the tensors with a row for every latent, the rows that ``model`` holds here.
+    """
     paths = sorted(folder.glob(STATE_GLOB))
-    return load_tensors(paths[-1]) if paths else None
+    names = [name for name, _ in model.named_parameters()]
+
+    def held(name: str, tensor: Tensor) -> Tensor:
+        mine = parallel.shards_latents() and sharding.is_of_latents(name, tensor, names)
+        return sharding.own(tensor).clone() if mine else tensor
+
+    return load_tensors(paths[-1], held) if paths else None
 
 
 def save_state(

@@ -16,6 +16,9 @@ ComputeType = Literal["float32", "bfloat16"]
 
 CONFIG_NAME = "cfg.json"
 
+RUNTIME = ("log_every", "checkpoint_every", "keep_last", "reader_threads")
+"""Keys of ``TrainConfig`` that say what is recorded and how data are read: same weights."""
+
 
 class _Json:
     """JSON both ways, refusing keys it does not know."""
@@ -43,6 +46,7 @@ class SAEConfig(_Json):
                       subtract the training mean and scale to E‖x‖² = d; ``none``
     ``options``       parameters of the architecture alone; each module of
                       ``medsae.sae.architectures`` documents its own
+    ``seed``          of the first weights; None is the training's
     """
 
     architecture: str = "topk"
@@ -52,6 +56,7 @@ class SAEConfig(_Json):
     aux_coefficient: float = 1 / 32
     normalization: Normalization = "token"
     options: Mapping[str, Any] = field(default_factory=dict)
+    seed: int | None = None
 
     def __post_init__(self) -> None:
         _at_least(self, "n_latents", 1)
@@ -139,6 +144,10 @@ class TrainConfig(_Json):
     @property
     def n_steps(self) -> int:
         return max(1, self.n_tokens // self.batch_size)
+
+    def defining(self) -> dict[str, Any]:
+        """The keys that decide the weights; a run may go on with other values of the rest."""
+        return {key: value for key, value in self.to_dict().items() if key not in RUNTIME}
 
 
 def save_config(folder: Path, sae: SAEConfig, train: TrainConfig | None) -> None:

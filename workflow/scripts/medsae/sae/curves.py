@@ -7,6 +7,7 @@ from typing import Any
 import matplotlib
 import polars as pl
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from medsae.io import atomic_path
 
@@ -50,6 +51,11 @@ class EventLog:
             self._writer: Any = None
         else:
             self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step)
+
+    def add_histogram(self, name: str, values: Tensor, step: int) -> None:
+        """Write the distribution of ``values`` at ``step``."""
+        if self._writer is not None and values.numel():
+            self._writer.add_histogram(name, values, step)
 
     def add(self, row: Mapping[str, float | int | None]) -> None:
         """Write every number of a metrics row at its step."""

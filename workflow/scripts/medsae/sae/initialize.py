@@ -8,12 +8,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from medsae.sae import sharding
 from medsae.sae.model import SparseAutoencoder
 from medsae.sae.normalization import fit_dataset_statistics
 from medsae.sae.sparse import decode
 
 SAMPLE_ROWS = 32_768
 SCALE_ROWS = 1024
+BLOCK_ROWS = 65_536
 EPSILON = 1e-12
 
 
@@ -29,8 +31,12 @@ def initialize(model: SparseAutoencoder, raw: Tensor, seed: int) -> None:
     variance = (x - x.mean(0)).square().mean()
     model.loss_scale.copy_(1 / variance.clamp_min(EPSILON))
     generator = torch.Generator().manual_seed(seed)
-    directions = torch.randn(model.W_dec.shape, generator=generator)
-    model.W_dec.copy_(functional.normalize(directions, dim=1))
+    n_latents = model.config.n_latents
+    for start in range(0, n_latents, BLOCK_ROWS):  # the same numbers however latents are shared
+        stop = min(start + BLOCK_ROWS, n_latents)
+        directions = torch.randn(stop - start, model.d_model, generator=generator)
+        held = sharding.own(functional.normalize(directions, dim=1), start)
+        model.W_dec[sharding.local_rows(start, stop)] = held.to(model.W_dec)
     model.W_enc.copy_(model.W_dec)
     probe = torch.randn(SCALE_ROWS, model.d_model, generator=generator).to(x.device)
     code = model.gate(functional.normalize(probe, dim=1))

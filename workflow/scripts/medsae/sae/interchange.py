@@ -20,10 +20,17 @@ from torch import Tensor
 
 from medsae.io import UserError, atomic_path, write_json
 from medsae.sae.architectures import build_sae
-from medsae.sae.config import CONFIG_NAME, SAEConfig
+from medsae.sae.checkpoint import (
+    CALIBRATED_NAME,
+    FEATURE_HITS,
+    FEATURE_SCALE,
+    save_checkpoint,
+)
+from medsae.sae.config import CONFIG_NAME, SAEConfig, save_config
 from medsae.sae.model import SparseAutoencoder
 
-WEIGHTS_NAME = "sae.safetensors"
+SAELENS_WEIGHTS = "sae_weights.safetensors"
+SPARSIFY_WEIGHTS = "sae.safetensors"
 SMALLEST_THRESHOLD = 1e-30
 ORIGINAL_K = 128
 
@@ -59,13 +66,13 @@ def save_saelens(folder: str | Path, sae: SparseAutoencoder) -> None:
         "reshape_activations": "none",
         "metadata": {},
     }
-    _write(Path(folder), tensors, config)
+    _write(Path(folder), SAELENS_WEIGHTS, tensors, config)
 
 
 def load_saelens(folder: str | Path) -> SparseAutoencoder:
     """Read a SAELens checkpoint; raises ``UserError`` for what has no counterpart here."""
     folder = Path(folder)
-    tensors, config = _read(folder)
+    tensors, config = _read(folder, SAELENS_WEIGHTS)
     kinds = {"topk": "topk", "standard": "relu", "jumprelu": "jumprelu", "gated": "gated"}
     if config.get("architecture") not in kinds:
         raise UserError(f"{folder}: cannot read the architecture '{config.get('architecture')}'.")
@@ -97,6 +104,14 @@ def load_saelens(folder: str | Path) -> SparseAutoencoder:
     return _assembled(sae_config, {**core, "b_enc": b_enc, **extra})
 
 
+def save_medsae(folder: str | Path, sae: SparseAutoencoder) -> None:
+    """Write ``sae`` to ``folder`` so that ``load_sae`` reads it, with its calibration if any."""
+    calibration = {FEATURE_SCALE: sae.feature_scale, FEATURE_HITS: sae.feature_hits}
+    known = {name: value for name, value in calibration.items() if value is not None}
+    save_config(Path(folder), sae.config, None)
+    save_checkpoint(Path(folder) / CALIBRATED_NAME, sae, known)
+
+
 def save_sparsify(folder: str | Path, sae: SparseAutoencoder) -> None:
     """Write a TopK SAE so that ``sparsify.SparseCoder.load_from_disk`` reads it."""
     if sae.config.architecture != "topk" or sae.config.normalization == "token":
@@ -121,13 +136,13 @@ def save_sparsify(folder: str | Path, sae: SparseAutoencoder) -> None:
         "skip_connection": False,
         "transcode": False,
     }
-    _write(Path(folder), tensors, config)
+    _write(Path(folder), SPARSIFY_WEIGHTS, tensors, config)
 
 
 def load_sparsify(folder: str | Path) -> SparseAutoencoder:
     """Read a sparsify checkpoint; raises ``UserError`` for transcoders and group-max."""
     folder = Path(folder)
-    tensors, config = _read(folder)
+    tensors, config = _read(folder, SPARSIFY_WEIGHTS)
     other = config.get("transcode") or config.get("skip_connection")
     if other or config.get("activation", "topk") != "topk" or "W_dec" not in tensors:
         raise UserError(f"{folder}: is not a TopK autoencoder; only those can be read.")
@@ -203,17 +218,19 @@ def _assembled(config: SAEConfig, weights: Mapping[str, Tensor]) -> SparseAutoen
     return sae.eval().requires_grad_(False)
 
 
-def _write(folder: Path, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
+def _write(
+    folder: Path, name: str, tensors: Mapping[str, Tensor], config: Mapping[str, Any]
+) -> None:
     held = {name: t.detach().float().cpu().contiguous() for name, t in tensors.items()}
-    with atomic_path(folder / WEIGHTS_NAME) as temporary:
+    with atomic_path(folder / name) as temporary:
         save_file(held, temporary)
     write_json(folder / CONFIG_NAME, config)
 
 
-def _read(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _read(folder: Path, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         config = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
-        tensors = load_file(folder / WEIGHTS_NAME)
+        tensors = load_file(folder / name)
     except (OSError, ValueError, SafetensorError) as error:
         raise UserError(f"{folder}: not a readable checkpoint ({error}).") from None
     return {name: tensor.float() for name, tensor in tensors.items()}, config

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from medsae.sae import sharding
 from medsae.sae.sparse import Code
 
 FIRING = 1e-3  # a latent fires when its value is above this (Gao et al. 2024)
@@ -52,7 +53,8 @@ class QualityMeter:
 
     def state(self) -> Tensor:
         """All sums as one float64 vector, so that processes can add theirs."""
-        scalars = [self._error, self._square, self.shifted, self._active]
+        active = sharding.total(self._active.clone())
+        scalars = [self._error, self._square, self.shifted, active]
         count = self._error.new_tensor([float(self._n)])
         return torch.cat([torch.stack(scalars), count, self._sum])
 

@@ -14,12 +14,12 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from medsae.io import UserError
+from medsae.sae import sharding
 from medsae.sae.config import SAEConfig
 from medsae.sae.normalization import Statistics, normalize
-from medsae.sae.sparse import Code, Pattern, decode, pointers_of, pre_activations
+from medsae.sae.sparse import Code, Pattern, decode, pre_activations
 
 INFERENCE_ROWS = 4096
 
@@ -57,7 +57,7 @@ class SparseAutoencoder(nn.Module, ABC):
         super().__init__()
         self.config, self.d_model = config, d_model
         self.options = self.parse_options(config)
-        n = config.n_latents
+        self.n_latents = n = sharding.share(config.n_latents)  # of this process
         self.W_enc = nn.Parameter(torch.zeros(n, d_model))
         self.b_enc = nn.Parameter(torch.zeros(n))
         self.W_dec = nn.Parameter(torch.zeros(n, d_model))
@@ -101,11 +101,11 @@ class SparseAutoencoder(nn.Module, ABC):
 
     def squared_error(self, x: Tensor, reconstruction: Tensor) -> Tensor:
         """Mean over tokens of ‖x − x̂‖²."""
-        return functional.mse_loss(reconstruction, x, reduction="sum") / x.shape[0]
+        return _SquaredError.apply(reconstruction, x) / x.shape[0]
 
     def scaled_error(self, x: Tensor, reconstruction: Tensor) -> Tensor:
         """mean (x − x̂)² / Var(x)."""
-        return functional.mse_loss(reconstruction, x) * self.loss_scale
+        return _SquaredError.apply(reconstruction, x) * (self.loss_scale / x.numel())
 
     @torch.no_grad()
     def normalize(self, raw: Tensor) -> tuple[Tensor, Statistics]:
@@ -136,26 +136,6 @@ class SparseAutoencoder(nn.Module, ABC):
         return values, indices
 
     @torch.no_grad()
-    def decode_sparse(
-        self, values: Tensor, indices: Tensor, statistics: Statistics | None = None
-    ) -> Tensor:
-        """Reconstruction [n, d] in raw units from what ``encode`` returned.
-
-        ``statistics`` (from ``normalize`` of the same rows) is needed for per-token
-        normalisation only.
-        """
-        if statistics is None:
-            if self.config.normalization == "token":
-                raise ValueError("per-token normalisation cannot be undone without statistics")
-            _, statistics = self.normalize(torch.zeros(1, self.d_model))
-        n, k = values.shape
-        device = self.W_enc.device
-        counts = torch.full((n,), k, device=device)
-        columns = indices.flatten().to(device, torch.int32)
-        pattern = Pattern(pointers_of(counts), columns, self.config.n_latents)
-        return statistics.restore(self.decode(values.flatten().to(device), pattern))
-
-    @torch.no_grad()
     def reconstruct(self, raw: Tensor) -> Tensor:
         """Reconstruction of raw activations [n, d] in raw units, with all active latents."""
         parts = []
@@ -181,6 +161,21 @@ class SparseAutoencoder(nn.Module, ABC):
             code = code.where(wanted[code.pattern.columns])
             parts.append(decode(code.values, code.pattern, self.W_dec) * statistics.scale)
         return torch.cat(parts) if parts else torch.zeros(0, self.d_model)
+
+
+class _SquaredError(torch.autograd.Function):
+    """Σ(x̂ − x)² with the gradient for x̂; the difference is computed once."""
+
+    @staticmethod
+    def forward(ctx: Any, reconstruction: Tensor, x: Tensor) -> Tensor:
+        error = reconstruction - x
+        ctx.save_for_backward(error)
+        return torch.linalg.vector_norm(error).square()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (error,) = ctx.saved_tensors
+        return error * (2 * gradient), None
 
 
 def _fill_largest(code: Code, values: Tensor, indices: Tensor) -> None:

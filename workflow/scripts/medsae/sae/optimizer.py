@@ -6,6 +6,7 @@ import torch
 from torch.nn import Parameter
 
 from medsae.io import UserError
+from medsae.sae import parallel
 from medsae.sae.config import TrainConfig
 
 
@@ -16,6 +17,11 @@ def build_optimizer(
     parameters = list(parameters)
     betas = (config.beta1, config.beta2)
     if config.optimizer == "adafactor":
+        if parallel.shards_latents():
+            raise UserError(
+                "TrainConfig: adafactor keeps statistics over all latents, which are shared by "
+                "several processes here; choose adam."
+            )
         return torch.optim.Adafactor(parameters, lr=rate, weight_decay=config.weight_decay)
     if config.optimizer == "adam8bit":
         return _adam8bit(parameters, config, rate)

@@ -3,7 +3,8 @@
 Every process holds the whole SAE, computes on its slice, and averages gradients. Whatever is
 a property of the batch and not of a token (the batch-wise top k, AuxK's variance, which
 latents fired) is computed over all processes, so that n processes train as one does, up to
-the order of float32 sums. In a single process every function here returns its input.
+the order of float32 sums. In a single process, and where the processes share the latents
+instead of the batch (``medsae.sae.sharding``), these functions return their input.
 """
 
 import os
@@ -16,6 +17,29 @@ from torch import distributed as dist
 
 def is_parallel() -> bool:
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+_latents_are_sharded = False
+
+
+def set_latents_sharded(on: bool) -> bool:
+    """Whether processes hold different latents; returns what held before."""
+    global _latents_are_sharded
+    before, _latents_are_sharded = _latents_are_sharded, on
+    return before
+
+
+def shards_latents() -> bool:
+    return _latents_are_sharded and is_parallel()
+
+
+def shards_batches() -> bool:
+    return not _latents_are_sharded and is_parallel()
+
+
+def batch_slice() -> tuple[int, int]:
+    """(which slice of every batch this process takes, of how many)."""
+    return (rank(), world_size()) if shards_batches() else (0, 1)
 
 
 def rank() -> int:
@@ -33,20 +57,20 @@ def join(device: torch.device) -> torch.device:
             device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
             torch.cuda.set_device(device)
         if not dist.is_initialized():
-            dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+            dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     return device
 
 
 def summed(value: Tensor) -> Tensor:
     """Sum over the processes, in place."""
-    if is_parallel():
+    if shards_batches():
         dist.all_reduce(value)
     return value
 
 
 def averaged(value: Tensor) -> Tensor:
     """Mean over the processes, in place."""
-    return summed(value).div_(world_size()) if is_parallel() else value
+    return summed(value).div_(world_size()) if shards_batches() else value
 
 
 def average_all(values: Iterable[Tensor]) -> None:
@@ -56,7 +80,7 @@ def average_all(values: Iterable[Tensor]) -> None:
 
 def any_of(mask: Tensor) -> Tensor:
     """Where ``mask`` holds in any process."""
-    if not is_parallel():
+    if not shards_batches():
         return mask
     counts = mask.to(torch.uint8)
     dist.all_reduce(counts, dist.ReduceOp.MAX)

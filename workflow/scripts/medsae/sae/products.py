@@ -11,6 +11,7 @@ from torch import Tensor
 
 CPU_BLOCK_BYTES = 10 << 20
 GPU_BLOCK_BYTES = 1 << 30
+BLOCK_MULTIPLE = 128  # rows; products of other heights are up to a tenth slower
 
 
 def blocks_of_pre_activations(
@@ -22,9 +23,16 @@ def blocks_of_pre_activations(
     """
     n_tokens, n_latents = centred.shape[0], weight.shape[0]
     limit = GPU_BLOCK_BYTES if centred.is_cuda else CPU_BLOCK_BYTES
-    size = max(1, min(n_tokens, max(128, limit // (n_latents * dtype.itemsize))))
+    size = limit // max(1, n_latents * dtype.itemsize) // BLOCK_MULTIPLE * BLOCK_MULTIPLE
+    size = max(1, min(n_tokens, max(BLOCK_MULTIPLE, size)))
     block = torch.empty(size, n_latents, dtype=dtype, device=centred.device)
     centred, weight, bias = centred.to(dtype), weight.to(dtype), bias.to(dtype)
+    # On CPU addmm first writes the bias to memory; in bfloat16 it alone adds before rounding.
+    by_parts = not block.is_cuda and dtype != torch.bfloat16
     for start in range(0, n_tokens, size):
         part = centred[start : start + size]
-        yield start, torch.addmm(bias, part, weight.T, out=block[: part.shape[0]])
+        out = block[: part.shape[0]]
+        if by_parts:
+            yield start, torch.mm(part, weight.T, out=out).add_(bias)
+        else:
+            yield start, torch.addmm(bias, part, weight.T, out=out)

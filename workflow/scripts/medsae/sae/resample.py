@@ -9,6 +9,7 @@ Its optimiser moments start at 0.
 import torch
 from torch import Tensor
 
+from medsae.sae import sharding
 from medsae.sae.model import SparseAutoencoder
 
 ENCODER_SHARE = 0.2
@@ -25,15 +26,19 @@ def resample(
 ) -> None:
     """Restart the latents numbered ``dead`` from the batch x [n, d] and its reconstruction."""
     losses = (x - reconstruction).square().sum(1).square()
-    if not dead.numel() or not float(losses.sum()) > 0:
+    alive = torch.ones(model.n_latents, dtype=torch.bool, device=x.device)
+    alive[dead] = False
+    all_dead = ~sharding.everywhere(alive)
+    n_dead = int(all_dead.sum())
+    if not n_dead or not float(losses.sum()) > 0:
         return
     generator = torch.Generator().manual_seed(seed)
-    drawn = torch.multinomial(losses.cpu(), dead.numel(), replacement=True, generator=generator)
-    directions = torch.nn.functional.normalize(x[drawn.to(x.device)] - model.b_pre, dim=1)
-    alive = torch.ones(model.config.n_latents, dtype=torch.bool, device=x.device)
-    alive[dead] = False
+    drawn = torch.multinomial(losses.cpu(), n_dead, replacement=True, generator=generator)
+    place = sharding.own(all_dead.cumsum(0) - 1)[dead]
+    directions = torch.nn.functional.normalize(x[drawn.to(x.device)[place]] - model.b_pre, dim=1)
+    counted = alive if n_dead < all_dead.numel() else torch.ones_like(alive)
     norms = torch.linalg.vector_norm(model.W_enc, dim=1)
-    norm = norms[alive].mean() if bool(alive.any()) else norms.mean()
+    norm = sharding.total(norms[counted].sum()) / sharding.total(counted.sum())
     model.W_dec[dead] = directions
     model.W_enc[dead] = ENCODER_SHARE * norm * directions
     model.b_enc[dead] = 0

@@ -3,18 +3,22 @@
 All functions take x − b_pre [n_tokens, d], W_enc [n_latents, d] and b_enc [n_latents], need
 no gradient, and return a pattern with the selected pre-activations. With a ``dtype`` rougher
 than the input's the selection is made in it, and None stands for values yet to be computed.
+Where processes share the latents, each is given its own and returns those that are among the
+best of all.
 """
+
+import math
 
 import torch
 from torch import Tensor
 
-from medsae.sae import parallel
+from medsae.sae import parallel, sharding
+from medsae.sae.partition import largest_columns
 from medsae.sae.products import blocks_of_pre_activations
 from medsae.sae.sparse import Code, Pattern
 
 Selection = tuple[Pattern, Tensor | None]
 
-GROUP = 8  # a row's top k lie in the k groups with the largest maxima; groups of 8, then 4
 SAMPLE_TOKENS = 64
 GUESS_MARGIN = 0.9
 
@@ -25,17 +29,22 @@ def top_k_per_token(
 ) -> Selection:
     """The ``k`` largest pre-activations of every token."""
     n_tokens, n_latents = centred.shape[0], weight.shape[0]
-    k, dtype = min(k, n_latents), dtype or centred.dtype
+    wanted, k, dtype = k, min(k, n_latents), dtype or centred.dtype
     exact = dtype == centred.dtype
+    has_values = exact or parallel.shards_latents()
     columns = torch.empty(n_tokens, k, dtype=torch.int32, device=centred.device)
-    values = torch.empty(n_tokens if exact else 0, k, dtype=dtype, device=centred.device)
+    values = torch.empty(n_tokens if has_values else 0, k, dtype=dtype, device=centred.device)
     for start, block in blocks_of_pre_activations(centred, weight, bias, dtype):
         index = _largest(block, k)
         columns[start : start + block.shape[0]] = index
-        if exact:
+        if has_values:
             torch.gather(block, 1, index, out=values[start : start + block.shape[0]])
-    pointers = torch.arange(0, n_tokens * k + 1, k, dtype=torch.int32, device=centred.device)
-    return Pattern(pointers, columns.flatten(), n_latents), values.flatten() if exact else None
+    pointers = torch.arange(n_tokens + 1, dtype=torch.int32, device=centred.device) * k
+    code = Code(Pattern(pointers, columns.flatten(), n_latents), values.flatten())
+    kept = sharding.best_of_all(values, wanted)
+    if kept is not None:
+        code = code.where(kept.flatten())
+    return code.pattern, code.values if exact else None
 
 
 @torch.no_grad()
@@ -54,7 +63,7 @@ def top_k_per_batch(
     entries. The batch is that of all processes together.
     """
     dtype = dtype or centred.dtype
-    wanted = centred.shape[0] * k * parallel.world_size()
+    wanted = centred.shape[0] * k * parallel.batch_slice()[1]
     if guess is None:
         guess = _guess_threshold(centred, weight, bias, k, dtype)
     for floor in (max(0.0, GUESS_MARGIN * guess), 0.0):
@@ -114,23 +123,28 @@ def _guess_threshold(
     sample = centred[:SAMPLE_TOKENS]
     _, block = next(blocks_of_pre_activations(sample, weight, bias, dtype))
     n = min(block.numel(), 2 * k * sample.shape[0])
-    smallest = block.flatten().topk(n, sorted=False).values.min().float()
-    return float(parallel.averaged(smallest))
+    smallest = block.new_zeros(1).float()
+    if n:
+        smallest += block.flatten().topk(n, sorted=False).values.min()
+    return float(sharding.total(parallel.summed(smallest))) / parallel.world_size()
 
 
-def _largest(rows: Tensor, k: int, group: int = GROUP) -> Tensor:
-    """Columns [n, k] of the ``k`` largest entries of every row of ``rows`` [n, m]."""
+def _largest(rows: Tensor, k: int) -> Tensor:
+    """Columns [n, k] of the ``k`` largest entries of every row of ``rows`` [n, m].
+
+    They lie in the k groups of columns with the largest maxima.
+    """
     n, m = rows.shape
+    group = 2 ** round(math.log2(max(1.0, math.sqrt(m / max(k, 1)))))
     n_groups = m // group
-    if group < 2 or n_groups < 2 * k:
-        return rows.topk(k, dim=1, sorted=False).indices
+    if group < 4 or n_groups < 2 * k:
+        return largest_columns(rows, k)
     whole = n_groups * group
     strided = rows[:, :whole].unflatten(1, (group, n_groups))  # vectorises over the groups
-    chosen = _largest(strided.amax(1), k, group // 2)
+    chosen = largest_columns(strided.amax(1), k)
     members = torch.arange(group, device=rows.device)[:, None] * n_groups
     candidates = (chosen[:, None, :] + members).flatten(1)
     if whole < m:
         rest = torch.arange(whole, m, device=rows.device).expand(n, -1)
         candidates = torch.cat([candidates, rest], 1)
-    best = _largest(rows.gather(1, candidates), k, group // 2)
-    return candidates.gather(1, best)
+    return candidates.gather(1, largest_columns(rows.gather(1, candidates), k))

@@ -10,17 +10,21 @@ encode       u = sampled(x W_encᵀ)                             ∂W_enc = ∂U
 where "sampled" computes the entries of the pattern alone. Gradients of the two large
 matrices are added straight into ``weight.grad``: no dense gradient of the codes exists,
 and no fresh matrix is allocated per step. Where codes are dense (a ReLU autoencoder early
-in training) the same functions use dense products instead.
+in training) the same functions use dense products instead. On CUDA the products are the Triton
+kernels of ``medsae.sae.kernels``, where Triton is installed, as it is beside torch for CUDA.
 """
 
 import warnings
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from medsae.sae import sharding
 
 DENSE_ABOVE = 0.15  # share of entries above which dense products are faster (measured, CPU)
 
@@ -51,6 +55,11 @@ class Pattern:
     def counts(self) -> Tensor:
         """Active latents of each token [n_tokens]."""
         return self.pointers.diff()
+
+    @cached_property
+    def longest(self) -> int:
+        """Most active latents of a token."""
+        return int(self.counts.max()) if self.n_tokens else 0
 
     @cached_property
     def tokens(self) -> Tensor:
@@ -115,8 +124,9 @@ def decode(values: Tensor, pattern: Pattern, weight: Tensor, rows: Rows = None) 
 
     ``weight`` [n_latents, d] receives its gradient in ``weight.grad`` if it requires one.
     With ``rows`` (a slice or a vector of latents) the pattern's columns number those rows.
+    Where processes share the latents, the sum is over all of theirs.
     """
-    return _Decode.apply(values, pattern, weight, rows)
+    return sharding.summed(_Decode.apply(values, pattern, weight, rows))
 
 
 def pre_activations(
@@ -137,10 +147,38 @@ def pre_activations(
     return _PreActivations.apply(b_pre, b_enc, centred, weight, pattern, known, rows)
 
 
+@cache
+def _triton_kernels() -> ModuleType | None:
+    try:
+        from medsae.sae import kernels
+    except ImportError:
+        return None
+    return kernels
+
+
+def _kernels_for(tensor: Tensor) -> ModuleType | None:
+    """The kernels for tensors like this one, where there are any."""
+    suitable = tensor.is_cuda and tensor.dtype != torch.float64  # they sum in float32
+    return _triton_kernels() if suitable else None
+
+
 def gradient_of(weight: Tensor) -> Tensor:
+    """``weight.grad``, made if there is none."""
     if weight.grad is None:
         weight.grad = torch.zeros_like(weight)
+    elif _is_left_over(weight):
+        weight.grad.zero_()
+        weight.gradient_is_left_over = False  # type: ignore[attr-defined]
     return weight.grad
+
+
+def forget_gradient(weight: Tensor) -> None:
+    """Let the next use of ``weight.grad`` begin at 0, without writing zeros now."""
+    weight.gradient_is_left_over = True  # type: ignore[attr-defined]
+
+
+def _is_left_over(weight: Tensor) -> bool:
+    return getattr(weight, "gradient_is_left_over", False)
 
 
 def _sampled_product(pattern: Pattern, left: Tensor, right: Tensor) -> Tensor:
@@ -149,6 +187,8 @@ def _sampled_product(pattern: Pattern, left: Tensor, right: Tensor) -> Tensor:
         return left.new_zeros(0)
     if pattern.is_dense:
         return (left @ right.T).flatten()[pattern.flat]
+    if kernels := _kernels_for(left):
+        return kernels.sampled(pattern.pointers, pattern.columns, left, right, pattern.longest)
     empty = pattern.csr(left.new_zeros(pattern.n_entries))
     return torch.sparse.sampled_addmm(empty, left, right.T, beta=0).values()
 
@@ -159,6 +199,12 @@ def _add_transposed_product(
     """weight.grad[rows] += Zᵀ right, with Z = (pattern, values) and right [n_tokens, d]."""
     if not pattern.n_entries:
         return
+    kernels = _kernels_for(right)
+    if _is_left_over(weight) and rows is None and not pattern.is_dense and not kernels:
+        weight.gradient_is_left_over = False  # type: ignore[attr-defined]
+        assert weight.grad is not None
+        _add_sparse_product(weight.grad, pattern, values, right, beta=0)
+        return
     gradient = gradient_of(weight)
     target = gradient[rows] if isinstance(rows, slice) else gradient
     if isinstance(rows, Tensor):
@@ -166,10 +212,27 @@ def _add_transposed_product(
     if pattern.is_dense:
         target.addmm_(pattern.dense(values).T, right)
     else:
-        order, transposed = pattern.transposed
-        torch.addmm(target, transposed.csr(values[order]), right, out=target)
+        _add_sparse_product(target, pattern, values, right, kernels)
     if isinstance(rows, Tensor):
         gradient.index_add_(0, rows, target)
+
+
+def _add_sparse_product(
+    target: Tensor,
+    pattern: Pattern,
+    values: Tensor,
+    right: Tensor,
+    kernels: ModuleType | None = None,
+    beta: int = 1,
+) -> None:
+    """target = beta · target + Zᵀ right."""
+    order, transposed = pattern.transposed
+    if kernels:
+        kernels.weighted_rows(
+            transposed.pointers, transposed.columns, values[order], right, target, add=True
+        )
+    else:
+        torch.addmm(target, transposed.csr(values[order]), right, beta=beta, out=target)
 
 
 class _Decode(torch.autograd.Function):
@@ -182,6 +245,9 @@ class _Decode(torch.autograd.Function):
             return used.new_zeros(pattern.n_tokens, used.shape[1])
         if pattern.is_dense:
             return pattern.dense(values) @ used
+        if kernels := _kernels_for(used):
+            out = used.new_empty(pattern.n_tokens, used.shape[1])
+            return kernels.weighted_rows(pattern.pointers, pattern.columns, values, used, out)
         return functional.embedding_bag(
             pattern.columns,
             used,
@@ -233,4 +299,4 @@ class _PreActivations(torch.autograd.Function):
         if rows is not None:
             g_bias = gradient.new_zeros(weight.shape[0])
             g_bias[rows] = per_latent
-        return -(per_latent @ used), g_bias, None, None, None, None, None
+        return -sharding.total(per_latent @ used), g_bias, None, None, None, None, None

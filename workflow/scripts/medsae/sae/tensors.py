@@ -2,7 +2,7 @@
 
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,10 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], note: Mapping[str, A
         save_file(held, temporary, {METADATA_KEY: sealed})
 
 
-def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what ``save_tensors`` wrote.
+def load_tensors(
+    path: Path, keep: Callable[[str, Tensor], Tensor] = lambda name, tensor: tensor
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what ``save_tensors`` wrote; of every tensor what ``keep`` returns.
 
     Raises ``UserError`` naming the file if it is missing, truncated or fails a checksum.
     """
@@ -40,15 +42,17 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             sealed = json.loads((file.metadata() or {})[METADATA_KEY])
             crcs = sealed[CRC_KEY]
             note = json.loads(sealed[NOTE_KEY])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            tensors, found = {}, {NOTE_KEY: zlib.crc32(sealed[NOTE_KEY].encode())}
+            for name in file.keys():  # noqa: SIM118
+                tensor = file.get_tensor(name)
+                found[name] = _crc(tensor)
+                tensors[name] = keep(name, tensor)
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such file; run the step that writes it.") from None
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise UserError(
             f"{path}: not a readable checkpoint ({error}); delete it to go on from the one before."
         ) from None
-    found = {name: _crc(tensor) for name, tensor in tensors.items()}
-    found[NOTE_KEY] = zlib.crc32(sealed[NOTE_KEY].encode())
     names = found.keys() | crcs.keys()
     if bad := sorted(name for name in names if found.get(name) != crcs.get(name)):
         raise UserError(

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from medsae.io import UserError, atomic_path, progress, write_json
-from medsae.sae import parallel
+from medsae.sae import parallel, sharding
 from medsae.sae.architectures import build_sae
 from medsae.sae.checkpoint import (
     BEST_NAME,
@@ -28,7 +28,7 @@ from medsae.sae.initialize import SAMPLE_ROWS, initialize
 from medsae.sae.metrics import peak_memory_mb
 from medsae.device import fast_float32_products
 from medsae.sae.trainer import Trainer
-from medsae.sae.latents import write_latents
+from medsae.sae.latents import RAREST, summary_of, write_latents
 from medsae.sae.validate import validate
 from medsae.store import ActivationStore
 
@@ -77,11 +77,13 @@ def train_sae(
     val_shards: list[Path],
     checkpoint_dir: Path,
     device: str | torch.device = "cpu",
+    shard_latents: bool | None = None,
 ) -> TrainResult:
     """Train one SAE; see ``train_saes``."""
     (result,) = train_saes(
-        [sae_config], train_config, train_shards, val_shards, [checkpoint_dir], device
-    )
+        [sae_config], train_config, train_shards, val_shards, [checkpoint_dir], device,
+        shard_latents,
+    )  # fmt: skip
     return result
 
 
@@ -92,6 +94,7 @@ def train_saes(
     val_shards: list[Path],
     checkpoint_dirs: list[Path],
     device: str | torch.device = "cpu",
+    shard_latents: bool | None = None,
 ) -> list[TrainResult]:
     """Train several SAEs on the same batches, so that the data are read once.
 
@@ -101,19 +104,26 @@ def train_saes(
     newest state and ends with the same weights, on CPU to the bit. Raises ``UserError`` if
     a folder holds a run with another configuration.
 
-    Started by torchrun in several processes, they share the work (``medsae.sae.parallel``);
-    files do not depend on their number, and another number can go on from them.
+    Started by torchrun in several processes (``medsae.sae.launch``), they share the work: the
+    batches (``medsae.sae.parallel``) or, with ``shard_latents``, the latents
+    (``medsae.sae.sharding``); None shares the latents if an SAE is too large for one process.
+    Files do not depend on the number of processes, and another number can go on from them.
     """
     device = parallel.join(torch.device(device))
-    if train_config.batch_size % parallel.world_size():
-        raise UserError(
-            f"TrainConfig: batch_size {train_config.batch_size} must be a multiple of the "
-            f"{parallel.world_size()} processes."
-        )
     train_store, val_store = ActivationStore(train_shards), ActivationStore(val_shards)
     if train_store.n_rows == 0 or val_store.n_rows == 0:
         raise UserError("the training and the validation shards must each hold at least one row.")
-    with fast_float32_products():
+    if shard_latents is None:
+        n_latents = sum(config.n_latents for config in sae_configs)
+        ema = train_config.ema is not None
+        shard_latents = sharding.is_needed(n_latents, train_store.n_columns, ema, device)
+    with fast_float32_products(), sharding.latents_sharded(shard_latents):
+        n_slices = parallel.batch_slice()[1]
+        if train_config.batch_size % n_slices:
+            raise UserError(
+                f"TrainConfig: batch_size {train_config.batch_size} must be a multiple of the "
+                f"{n_slices} processes."
+            )
         runs = [
             _start(config, train_config, train_store, Path(folder), device)
             for config, folder in zip(sae_configs, checkpoint_dirs, strict=True)
@@ -134,18 +144,25 @@ def _start(
         remove_stale_temporaries(folder)
     parallel.wait()
     model = build_sae(config, store.n_columns).to(device)
-    saved = latest_state(folder)
+    saved = latest_state(folder, model)
     if saved is None:
-        initialize(model, _sample(store, train).to(device), train.seed)
-        parallel.from_first(model.state_dict().values())
+        seed = train.seed if config.seed is None else config.seed
+        initialize(model, _sample(store, train).to(device), seed)
+        if parallel.shards_batches():
+            parallel.from_first(model.state_dict().values())
         if parallel.rank() == 0:
             save_config(folder, config, train)
         return _Run(Trainer(model, train), folder, events=EventLog(folder, 0))
     tensors, note = saved
-    if note["configs"] != [config.to_dict(), train.to_dict()]:
+    saved_config, saved_train = note["configs"]
+    known = TrainConfig.from_dict(saved_train)
+    saved_config = SAEConfig.from_dict(saved_config).to_dict()
+    if saved_config != config.to_dict() or known.defining() != train.defining():
         raise UserError(
             f"{folder}: holds a run with another configuration; give this one its own folder."
         )
+    if known != train and parallel.rank() == 0:
+        save_config(folder, config, train)
     run = _Run(Trainer(model, train), folder, note["rows"], note["best"], note["since_best"])
     run.trainer.restore(tensors, note["trainer"])
     run.events = EventLog(folder, run.trainer.step_number + 1)
@@ -175,10 +192,11 @@ def _loop(
     begin = min(run.trainer.step_number for run in active)
     stream = store.shuffled(
         train.batch_size, train.seed, train.buffer_rows, begin * train.batch_size,
-        train.reader_threads, parallel.rank(), parallel.world_size(),
+        train.reader_threads, *parallel.batch_slice(),
     )  # fmt: skip
     clock, timed_from = time.monotonic(), begin
-    for step in progress(range(begin, train.n_steps), "SAE training"):
+    steps = range(begin, train.n_steps)
+    for step in progress(steps, "SAE training") if parallel.rank() == 0 else steps:
         raw = next(stream)
         for run in active:
             if run.trainer.step_number == step:  # a run whose checkpoint is newer waits
@@ -214,13 +232,14 @@ def _record(run: _Run, val_store: ActivationStore, rate: float, device: torch.de
         row |= _validate(run, val_store)
     row |= {"tokens_per_s": rate, "peak_memory_mb": peak_memory_mb(device)}
     run.rows.append(row)
-    if parallel.rank() > 0:
-        return
-    if run.events is not None:
-        run.events.add(row)
-    logger.info("%s: step %d, FVU %.4f, %.0f tokens/s", run.folder, done, row["fvu"], rate)
+    if parallel.rank() == 0:
+        if run.events is not None:
+            run.events.add(row)
+        logger.info("%s: step %d, FVU %.4f, %.0f tokens/s", run.folder, done, row["fvu"], rate)
     if done % train.checkpoint_every == 0 or run.finished:
         tensors, trainer_note = run.trainer.state()
+        if parallel.rank() > 0:
+            return
         note = {
             "configs": [run.trainer.sae.to_dict(), train.to_dict()],
             "trainer": trainer_note,
@@ -231,8 +250,10 @@ def _record(run: _Run, val_store: ActivationStore, rate: float, device: torch.de
         save_state(run.folder, done, tensors, note, train.keep_last)
 
 
-def _validate(run: _Run, val_store: ActivationStore) -> dict[str, float]:
+def _validate(run: _Run, val_store: ActivationStore) -> dict[str, float | None]:
+    """Validation metrics; if they are the best so far, the weights are kept and described."""
     trainer = run.trainer
+    summary: dict[str, float | None] = {}
     with trainer.averaged() as model:
         found = validate(model, val_store, trainer.train.validation_rows)
         quality = found.quality
@@ -249,18 +270,27 @@ def _validate(run: _Run, val_store: ActivationStore) -> dict[str, float]:
                 "dead_fraction": found.dead_fraction,
                 "path": BEST_NAME,
             }
-            if parallel.rank() == 0:
-                save_checkpoint(run.folder / BEST_NAME, model)
-                write_latents(run.folder / LATENTS_NAME, model, found)
+            save_checkpoint(run.folder / BEST_NAME, model)
+            latents = write_latents(run.folder / LATENTS_NAME, model, found)
+            if latents is not None:
+                summary = summary_of(latents)
+                if run.events is not None:
+                    log = (latents["frequency"] + RAREST).log10().to_torch()
+                    run.events.add_histogram("log10_frequency", log, trainer.step_number)
                 write_json(run.folder / META_NAME, run.best)
-    return {"val_fvu": quality.fvu, "val_nmse": quality.nmse, "val_l0": quality.l0}
+    return {
+        "val_fvu": quality.fvu,
+        "val_nmse": quality.nmse,
+        "val_l0": quality.l0,
+        **summary,
+    }
 
 
 def _finish(run: _Run) -> TrainResult:
     """Write what is there once at the end."""
+    with run.trainer.averaged() as model:
+        save_checkpoint(run.folder / LATEST_NAME, model)
     if parallel.rank() == 0:
-        with run.trainer.averaged() as model:
-            save_checkpoint(run.folder / LATEST_NAME, model)
         with atomic_path(run.folder / METRICS_NAME) as temporary:
             pl.from_dicts(run.rows, infer_schema_length=None).write_parquet(temporary)
     parallel.wait()

@@ -2,21 +2,24 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from medsae.sae import parallel
+from medsae.sae import parallel, sharding
 from medsae.sae.auxiliary import auxiliary_loss
-from medsae.sae.checkpoint import pack_optimizer, unpack_optimizer
+from medsae.sae.checkpoint import pack_optimizer, unpack_optimizer, whole
 from medsae.sae.config import TrainConfig
 from medsae.sae.metrics import FIRING, QualityMeter
 from medsae.sae.model import Objective, SparseAutoencoder
 from medsae.sae.optimizer import build_optimizer
 from medsae.sae.resample import resample
 from medsae.sae.schedule import active_k, base_learning_rate, learning_rate
-from medsae.sae.sparse import gradient_of
+from medsae.sae.sparse import forget_gradient, gradient_of
+
+CACHE_BYTES = 1 << 20
 
 
 class Trainer:
@@ -28,6 +31,8 @@ class Trainer:
         self.parameters = list(model.parameters())
         for parameter in self.parameters:
             gradient_of(parameter)
+            # before autograd adds to a gradient itself
+            parameter.register_hook(partial(_begin_at_zero, parameter))
         self.optimizer = build_optimizer(
             self.parameters, train, base_learning_rate(self.sae, train)
         )
@@ -35,10 +40,14 @@ class Trainer:
             [p.detach().clone() for p in self.parameters] if train.ema is not None else []
         )
         self.tokens_since_fired = torch.zeros(
-            self.sae.n_latents, dtype=torch.int64, device=model.W_enc.device
+            model.n_latents, dtype=torch.int64, device=model.W_enc.device
         )
         self.k_aux = self.sae.k_aux or max(1, model.d_model // 2)
         self.meter = QualityMeter(model.b_pre)
+        self._replicated = torch.tensor(
+            [name == sharding.REPLICATED for name, _ in model.named_parameters()],
+            device=model.W_enc.device,
+        )
         self.step_number = 0
         self._reset_window()
 
@@ -51,12 +60,13 @@ class Trainer:
         """Train on a batch x [n, d] of normalised activations."""
         model, rate = self.model, learning_rate(self.sae, self.train, self.step_number)
         model.k = active_k(self.sae, self.train, self.step_number)
-        torch._foreach_zero_([gradient_of(p) for p in self.parameters])
+        for parameter in self.parameters:
+            forget_gradient(parameter)
         objective = model.objective(x)
         terms = objective.terms
         uses_auxk = model.uses_auxk and self.sae.aux_coefficient > 0
         dead = self.dead.nonzero().flatten() if uses_auxk else x.new_zeros(0)
-        if dead.numel():
+        if self._is_any(dead):
             terms["auxk"] = self.sae.aux_coefficient * auxiliary_loss(
                 model, x, objective.reconstruction, dead, self.k_aux
             )
@@ -69,8 +79,7 @@ class Trainer:
             group["lr"] = rate
         self.optimizer.step()
         if model.unit_norm_decoder:
-            with torch.no_grad():
-                model.W_dec.div_(torch.linalg.vector_norm(model.W_dec, dim=1, keepdim=True))
+            _restore_unit_norms(model.W_dec)
         model.after_step(objective.code)
         if self.train.ema is not None:
             torch._foreach_lerp_(
@@ -101,7 +110,7 @@ class Trainer:
             "fvu": quality.fvu,
             "nmse": quality.nmse,
             "l0": quality.l0,
-            "dead_fraction": float(self.dead.double().mean()),
+            "dead_fraction": float(sharding.total(self.dead.sum())) / self.sae.n_latents,
             "learning_rate": learning_rate(self.sae, self.train, last),
             "k": active_k(self.sae, self.train, last),
             "gradient_norm": float(self._norm) / self._window,
@@ -123,14 +132,17 @@ class Trainer:
             self._assign(kept)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Everything the next step depends on, as named tensors and a JSON note."""
+        """Everything the next step depends on, as named tensors and a JSON note.
+
+        Where processes share the latents all call this and the first has the tensors.
+        """
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         packed, rest = pack_optimizer(self.optimizer)
         tensors |= {f"optimizer.{name}": value for name, value in packed.items()}
         tensors |= {f"average.{i}": value for i, value in enumerate(self.averages)}
         tensors["tokens_since_fired"] = self.tokens_since_fired
         tensors["meter_shift"] = self.meter.shift
-        return tensors, {"step": self.step_number, "optimizer": rest}
+        return whole(self.model, tensors), {"step": self.step_number, "optimizer": rest}
 
     def restore(self, tensors: dict[str, Tensor], note: dict[str, Any]) -> None:
         def under(prefix: str) -> dict[str, Tensor]:
@@ -151,13 +163,19 @@ class Trainer:
         self._norm = torch.zeros((), dtype=torch.float64, device=self.model.W_enc.device)
         self._window = 0
 
+    def _is_any(self, latents: Tensor) -> bool:
+        """Whether this process, or one that holds other latents, has some in ``latents``."""
+        if not parallel.shards_latents():
+            return bool(latents.numel())
+        return bool(sharding.total(torch.tensor(latents.numel(), device=latents.device)))
+
     def _count_firings(self, objective: Objective, n_tokens: int) -> None:
         fired = objective.fired
         if fired is None:
             fired = objective.code.pattern.columns[objective.code.values > FIRING]
         mask = torch.zeros_like(self.tokens_since_fired, dtype=torch.bool)
         mask[fired.long()] = True
-        self.tokens_since_fired += n_tokens * parallel.world_size()
+        self.tokens_since_fired += n_tokens * parallel.batch_slice()[1]
         self.tokens_since_fired[parallel.any_of(mask)] = 0
 
     def _resample(self, x: Tensor, reconstruction: Tensor) -> None:
@@ -167,14 +185,27 @@ class Trainer:
         dead = self.dead.nonzero().flatten()
         seed = self.train.seed + self.step_number
         resample(self.model, self.optimizer, x, reconstruction.detach(), dead, seed)
-        parallel.from_first(p.data for p in self.parameters)
+        if parallel.shards_batches():
+            parallel.from_first(p.data for p in self.parameters)
         self.tokens_since_fired[dead] = 0  # a fresh latent has its full time to fire
 
     def _clip(self) -> Tensor:
+        """Norm [] of the gradient, which the optimiser then sees no longer than ``clip``."""
         gradients = [gradient_of(p) for p in self.parameters]
-        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-        if self.train.clip is not None and (norm.is_cuda or norm > self.train.clip):
-            torch._foreach_mul_(gradients, (self.train.clip / norm).clamp_max(1.0))
+        squares = torch.stack(torch._foreach_norm(gradients)).square()
+        if parallel.shards_latents():
+            of_all = sharding.total(squares.clone())
+            squares = torch.where(self._replicated, squares, of_all)
+        norm = squares.sum().sqrt()
+        if self.train.clip is None:
+            return norm
+        excess = (norm / self.train.clip).clamp_min(1.0)
+        if getattr(self.optimizer, "_step_supports_amp_scaling", False):
+            # as torch's GradScaler does: a fused optimiser divides while it reads
+            self.optimizer.grad_scale = excess  # type: ignore[attr-defined]
+            self.optimizer.found_inf = torch.zeros_like(excess)  # type: ignore[attr-defined]
+        else:
+            torch._foreach_div_(gradients, excess)
         return norm
 
     @torch.no_grad()
@@ -183,9 +214,26 @@ class Trainer:
             parameter.copy_(value)
 
 
+def _begin_at_zero(parameter: Tensor, gradient: Tensor) -> None:
+    gradient_of(parameter)
+
+
 @torch.no_grad()
 def _remove_parallel(weight: Tensor) -> None:
     """Take from the gradient of unit rows what would only change their length."""
-    gradient = gradient_of(weight)
-    along = torch.linalg.vecdot(gradient, weight).unsqueeze(1)
-    gradient.addcmul_(along, weight, value=-1)
+    for rows, gradient in zip(_row_blocks(weight), _row_blocks(gradient_of(weight)), strict=True):
+        along = (gradient * rows).sum(1, keepdim=True)
+        gradient.addcmul_(along, rows, value=-1)
+
+
+@torch.no_grad()
+def _restore_unit_norms(weight: Tensor) -> None:
+    for rows in _row_blocks(weight):
+        rows.div_(torch.linalg.vector_norm(rows, dim=1, keepdim=True))
+
+
+def _row_blocks(matrix: Tensor) -> tuple[Tensor, ...]:
+    """Rows a block at a time: on CPU so few that they stay in cache between two passes."""
+    if matrix.is_cuda:
+        return (matrix,)
+    return matrix.split(max(1, CACHE_BYTES // (matrix.shape[1] * matrix.itemsize)))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from medsae.sae import parallel
+from medsae.sae import parallel, sharding
 from medsae.sae.metrics import FIRING, Quality, QualityMeter
 from medsae.sae.model import INFERENCE_ROWS, SparseAutoencoder
 from medsae.store import ActivationStore
@@ -31,10 +31,11 @@ def validate(model: SparseAutoencoder, store: ActivationStore, max_rows: int) ->
     """
     device = model.W_enc.device
     meter = QualityMeter(model.b_pre)
-    firings = torch.zeros(model.config.n_latents, dtype=torch.int64, device=device)
+    firings = torch.zeros(model.n_latents, dtype=torch.int64, device=device)
     n_rows = min(max_rows, store.n_rows)
-    share = -(-n_rows // parallel.world_size())
-    begin = min(n_rows, parallel.rank() * share)
+    part, n_parts = parallel.batch_slice()
+    share = -(-n_rows // n_parts)
+    begin = min(n_rows, part * share)
     for raw in store.batches(INFERENCE_ROWS, begin, min(n_rows, begin + share)):
         x, _ = model.normalize(raw)
         code = model.gate(x - model.b_pre)
@@ -43,4 +44,4 @@ def validate(model: SparseAutoencoder, store: ActivationStore, max_rows: int) ->
             code.pattern.columns[code.values > FIRING], minlength=firings.numel()
         )
     quality = QualityMeter.quality(parallel.summed(meter.state()))
-    return Validation(quality, parallel.summed(firings).cpu(), n_rows)
+    return Validation(quality, sharding.everywhere(parallel.summed(firings)).cpu(), n_rows)

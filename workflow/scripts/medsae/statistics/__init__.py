@@ -1,26 +1,51 @@
 """Statistics that know nothing of words or latents: arrays in, arrays out."""
 
 from medsae.statistics.agreement import cohen_kappa, mcnemar_exact, wilson_interval
-from medsae.statistics.bootstrap import cluster_weights, percentile_interval
+from medsae.statistics.bootstrap import (
+    MIN_CLUSTERS,
+    cluster_mean,
+    cluster_weights,
+    percentile_interval,
+)
+from medsae.statistics.codes import code_matrix, codes_of
+from medsae.statistics.elastic_net import LogisticFits, balanced_weights, fit_elastic_net
 from medsae.statistics.fisher import fisher_greater
 from medsae.statistics.multiple_testing import benjamini_hochberg, holm
-from medsae.statistics.permutation import cluster_strata, permuted_labels, pvalue_greater
-from medsae.statistics.ranking import auroc, average_precision, weighted_auroc_ap
+from medsae.statistics.permutation import (
+    cluster_strata,
+    permuted_labels,
+    pvalue_greater,
+    sign_flip_pvalue,
+)
+from medsae.statistics.ranking import auroc, weighted_auroc_ap
+from medsae.statistics.retrieval import ndcg_at, precision_at
 from medsae.statistics.seeds import stream
+from medsae.statistics.sequential import SequentialPvalues, permutations_needed
 
 __all__ = [
+    "MIN_CLUSTERS",
+    "LogisticFits",
+    "SequentialPvalues",
     "auroc",
-    "average_precision",
+    "balanced_weights",
     "benjamini_hochberg",
+    "cluster_mean",
     "cluster_strata",
     "cluster_weights",
+    "code_matrix",
+    "codes_of",
     "cohen_kappa",
     "fisher_greater",
+    "fit_elastic_net",
     "holm",
     "mcnemar_exact",
+    "ndcg_at",
     "percentile_interval",
+    "permutations_needed",
     "permuted_labels",
+    "precision_at",
     "pvalue_greater",
+    "sign_flip_pvalue",
     "stream",
     "weighted_auroc_ap",
     "wilson_interval",

@@ -5,6 +5,9 @@ from numpy.typing import ArrayLike, NDArray
 
 BLOCK = 256
 
+MIN_CLUSTERS = 5
+"""Fewer patients than this have no interval: resampling them says nothing about others."""
+
 
 def cluster_weights(
     n_clusters: int, n_resamples: int, rng: np.random.Generator
@@ -34,3 +37,23 @@ def percentile_interval(
     with np.errstate(invalid="ignore"):
         low, high = np.nanquantile(np.where(np.isfinite(values), values, np.nan), tails, axis=axis)
     return np.where(defined >= 0.5, low, np.nan), np.where(defined >= 0.5, high, np.nan)
+
+
+def cluster_mean(
+    values: NDArray[np.floating],
+    cluster: NDArray[np.integer],
+    n_resamples: int,
+    rng: np.random.Generator,
+) -> tuple[float, float | None, float | None]:
+    """Mean of ``values`` [n] and its 95% interval over clusters (codes [n] from 0).
+
+    The interval is None with fewer than `MIN_CLUSTERS` clusters.
+    """
+    sums, sizes = np.bincount(cluster, weights=values), np.bincount(cluster)
+    mean = float(sums.sum() / sizes.sum())
+    if len(sizes) < MIN_CLUSTERS:
+        return mean, None, None
+    weights = cluster_weights(len(sizes), n_resamples, rng)
+    with np.errstate(invalid="ignore"):
+        low, high = percentile_interval((weights @ sums) / (weights @ sizes))
+    return mean, float(low), float(high)

@@ -14,11 +14,6 @@ def auroc(positive: ArrayLike, scores: ArrayLike) -> float:
     return float(weighted_auroc_ap(positive, scores)[0][0])
 
 
-def average_precision(positive: ArrayLike, scores: ArrayLike) -> float:
-    """Step-wise average precision; NaN without positives."""
-    return float(weighted_auroc_ap(positive, scores)[1][0])
-
-
 def weighted_auroc_ap(
     positive: ArrayLike, scores: ArrayLike, weights: NDArray | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from medsae.sae import sharding
 from medsae.sae.architectures.registry import register
 from medsae.sae.config import SAEConfig
 from medsae.sae.model import Objective, SparseAutoencoder
@@ -34,8 +35,8 @@ class Gated(SparseAutoencoder):
 
     def __init__(self, config: SAEConfig, d_model: int) -> None:
         super().__init__(config, d_model)
-        self.r_mag = nn.Parameter(torch.zeros(config.n_latents))
-        self.b_mag = nn.Parameter(torch.zeros(config.n_latents))
+        self.r_mag = nn.Parameter(torch.zeros(self.n_latents))
+        self.b_mag = nn.Parameter(torch.zeros(self.n_latents))
 
     @torch.no_grad()
     def gate(self, centred: Tensor) -> Code:
@@ -53,7 +54,7 @@ class Gated(SparseAutoencoder):
         by_gate = decode(gate.relu(), pattern, self.W_dec.detach()) + self.b_pre.detach()
         terms = {
             "mse": self.squared_error(x, reconstruction),
-            "l1": self.options.l1_coefficient * gate.relu().sum() / x.shape[0],
+            "l1": self.options.l1_coefficient * sharding.summed(gate.relu().sum()) / x.shape[0],
             "gate_mse": self.squared_error(x, by_gate),
         }
         return Objective(reconstruction, Code(pattern, values), terms)

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from medsae.sae import sharding
 from medsae.sae.architectures.registry import register
 from medsae.sae.config import SAEConfig
 from medsae.sae.model import Objective, SparseAutoencoder
@@ -39,7 +40,7 @@ class JumpReLU(SparseAutoencoder):
     def __init__(self, config: SAEConfig, d_model: int) -> None:
         super().__init__(config, d_model)
         start = math.log(self.options.initial_threshold)
-        self.log_threshold = nn.Parameter(torch.full((config.n_latents,), start))
+        self.log_threshold = nn.Parameter(torch.full((self.n_latents,), start))
 
     @torch.no_grad()
     def gate(self, centred: Tensor) -> Code:
@@ -58,7 +59,7 @@ class JumpReLU(SparseAutoencoder):
         reconstruction = self.decode(values, pattern)
         terms = {
             "mse": self.squared_error(x, reconstruction),
-            "l0": self.options.l0_coefficient * active.sum() / x.shape[0],
+            "l0": self.options.l0_coefficient * sharding.summed(active.sum()) / x.shape[0],
         }
         return Objective(reconstruction, Code(pattern, values), terms)
 

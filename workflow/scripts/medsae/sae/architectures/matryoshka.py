@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from medsae.io import UserError
+from medsae.sae import sharding
 from medsae.sae.architectures.batch_topk import BatchTopK
 from medsae.sae.architectures.registry import register
 from medsae.sae.config import SAEConfig
@@ -46,10 +47,9 @@ class Matryoshka(BatchTopK):
         terms = {"mse_0": self.scaled_error(x, reconstruction)}
         begin = 0
         for end in self.prefixes:
-            part = columns_between(code, begin, end)
-            reconstruction = reconstruction + decode(
-                part.values, part.pattern, self.W_dec, slice(begin, end)
-            )
+            held = sharding.local_rows(begin, end)
+            part = columns_between(code, held.start, held.stop)
+            reconstruction = reconstruction + decode(part.values, part.pattern, self.W_dec, held)
             terms[f"mse_{end}"] = self.scaled_error(x, reconstruction)
             begin = end
         return Objective(reconstruction, code, terms)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from medsae.io import UserError
+from medsae.sae import sharding
 from medsae.sae.architectures.batch_topk import UNSET, update_threshold
 from medsae.sae.architectures.matryoshka import check_prefixes
 from medsae.sae.architectures.registry import register
@@ -76,7 +77,7 @@ class MatryoshkaLevels(SparseAutoencoder):
             )
             code = self._code(centred, selected, level)
             reconstruction = self.b_pre + decode(
-                code.values, code.pattern, self.W_dec, slice(0, size)
+                code.values, code.pattern, self.W_dec, sharding.local_rows(0, size)
             )
             terms[f"mse_{size}"] = self.scaled_error(x, reconstruction) / len(self.sizes)
             fired.append(code.pattern.columns)
@@ -89,13 +90,13 @@ class MatryoshkaLevels(SparseAutoencoder):
                 update_threshold(threshold, smallest)
 
     def _part(self, level: int) -> tuple[Tensor, Tensor]:
-        size = self.sizes[level]
-        return self.W_enc.detach()[:size], self.b_enc.detach()[:size]
+        held = sharding.local_rows(0, self.sizes[level])
+        return self.W_enc.detach()[held], self.b_enc.detach()[held]
 
     def _code(self, centred: Tensor, selected: Selection, level: int) -> Code:
         pattern, known = selected
         values = pre_activations(
             centred, self.b_pre, self.W_enc, self.b_enc, pattern, known,
-            slice(0, self.sizes[level]),
+            sharding.local_rows(0, self.sizes[level]),
         )  # fmt: skip
         return Code(pattern, values.relu())

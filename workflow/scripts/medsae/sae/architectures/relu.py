@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from medsae.sae import sharding
 from medsae.sae.architectures.registry import register
 from medsae.sae.config import SAEConfig
 from medsae.sae.model import Objective, SparseAutoencoder
@@ -51,6 +52,6 @@ class ReLU(SparseAutoencoder):
             penalised = values * norms[pattern.columns]
         terms = {
             "mse": self.squared_error(x, reconstruction),
-            "l1": self.options.l1_coefficient * penalised.sum() / x.shape[0],
+            "l1": self.options.l1_coefficient * sharding.summed(penalised.sum()) / x.shape[0],
         }
         return Objective(reconstruction, Code(pattern, values), terms)

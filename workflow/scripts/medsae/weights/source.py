@@ -53,19 +53,28 @@ def resolve_source(source: str) -> ModelSource:
     for a package that is not installed and for a path that does not exist. Hub ids are
     not looked up here.
     """
-    if source.startswith(PACKAGE):
-        path = _path_in_package(source)
-    elif Path(source).expanduser().exists():
-        path = Path(source).expanduser()
-    elif source.startswith((".", "/", "~")) or source.count("/") > 1 or source.endswith(".gguf"):
-        raise UserError(f"The model folder {source} does not exist: correct `source`.")
-    else:
+    path = locate(source)
+    if path is None:
         return ModelSource(source, is_local=False)
     if path.suffix == ".gguf":
         return ModelSource(str(path.parent), gguf_file=path.name)
     if not path.is_dir():
         raise UserError(f"{source} is neither a folder nor a .gguf file: correct `source`.")
     return ModelSource(str(path))
+
+
+def locate(source: str) -> Path | None:
+    """The file or folder that ``source`` names, or None for a hub id.
+
+    Raises ``UserError`` as ``resolve_source`` does.
+    """
+    if source.startswith(PACKAGE):
+        return _path_in_package(source)
+    if Path(source).expanduser().exists():
+        return Path(source).expanduser()
+    if source.startswith((".", "/", "~")) or source.count("/") > 1 or source.endswith(".gguf"):
+        raise UserError(f"The model folder {source} does not exist: correct `source`.")
+    return None
 
 
 def _path_in_package(source: str) -> Path:

@@ -1,0 +1,186 @@
+"""The scripts of the evaluation, from embeddings to the summary, on the planted study."""
+
+import json
+import logging
+import runpy
+from pathlib import Path
+from types import SimpleNamespace
+
+import polars as pl
+import pytest
+
+from medsae.config.imaging_evaluation_section import Interpretation
+from medsae.imaging.result_columns import CONFIG_RANKING, FEATURE_SCORES, RECOVERY
+
+ENCODERS = ("planted", "planted-random")
+SAE = "D_16_64_K_4_8"
+PUBLISHED = {
+    "feature_descriptions.csv": "descriptions",
+    "selected_features.csv": "selected",
+    "feature_sample_metadata.csv": "samples",
+    "feature_activation_stats.csv": "statistics",
+    "concept_cache.json": "cache",
+    "evaluation_metrics.json": "metrics",
+}
+
+
+@pytest.fixture(scope="module")
+def run(pytestconfig):
+    level, handlers = logging.root.level, logging.root.handlers[:]
+
+    def script(rule, folder, inputs, outputs, wildcards=None, **params):
+        output = {key: str(folder / value) for key, value in outputs.items()}
+        snakemake = SimpleNamespace(
+            input=SimpleNamespace(**inputs),
+            output=SimpleNamespace(**output),
+            params=SimpleNamespace(**params),
+            wildcards=SimpleNamespace(**(wildcards or {})),
+            log=[str(folder / "logs" / f"{rule}.log")],
+            threads=1,
+            rule=rule,
+        )
+        path = pytestconfig.rootpath / "workflow" / "scripts" / f"{rule}.py"
+        runpy.run_path(str(path), init_globals={"snakemake": snakemake})
+        return output
+
+    yield script
+    for handler in logging.root.handlers:
+        handler.close()
+    logging.root.handlers[:] = handlers
+    logging.root.setLevel(level)
+
+
+@pytest.fixture(scope="module")
+def study(run, planted, tmp_path_factory):
+    """Paths of everything that the rules write, by encoder and in all."""
+    folder = tmp_path_factory.mktemp("study")
+    files = {
+        "slices": str(planted.folder / "slices.parquet"),
+        "features": str(planted.folder / "features.parquet"),
+        "config": str(planted.folder / "cfg.json"),
+    }
+    images, embeddings = str(planted.folder / "slices"), str(planted.folder / "embeddings")
+    settings = Interpretation(n_features=20).model_dump(exclude={"gpus"})
+    made = {}
+    for encoder in ENCODERS:
+        place = folder / encoder
+        which = {"encoder": encoder, "sae": SAE}
+        own = run("probe_embeddings", place, files, {"probes": "linear_probes.csv"}, which,
+                  embeddings=embeddings, n_bootstrap=99, seed=0)  # fmt: skip
+        own |= run("score_image_features", place, files, {"scores": "feature_scores.csv"}, which,
+                   splits=["val"], seed=0)  # fmt: skip
+        own |= run(
+            "recover_performance", place, files | {"probes": own["probes"]},
+            {"recovery": "recovery.csv", "probes": "sae_probes.csv"}, which,
+            n_bootstrap=99, seed=0,
+        ) | {"probes": own["probes"]}  # fmt: skip
+        made[encoder] = own
+    both = [made[encoder] for encoder in ENCODERS]
+    in_all = run(
+        "rank_configurations", folder,
+        {
+            "scores": [each["scores"] for each in both],
+            "recovery": [each["recovery"] for each in both],
+            "configs": [files["config"]] * 2,
+            "best_meta": [str(planted.folder / "best_meta.json")] * 2,
+        },
+        {"ranking": "config_ranking.csv", "chosen": "chosen.json"},
+        configurations=[(encoder, SAE) for encoder in ENCODERS], split="val",
+    )  # fmt: skip
+    for encoder in ENCODERS:
+        place, own = folder / encoder, made[encoder]
+        which = {"encoder": encoder, "sae": SAE}
+        own["results"], own["fingerprint"] = run(
+            "retrieve_fingerprints", place, files,
+            {"results": "fingerprint.csv", "summary": "fingerprint_summary.csv"}, which,
+            embeddings=embeddings, splits=["test"], n_queries=40, n_bootstrap=99, seed=0,
+        ).values()  # fmt: skip
+        own |= run(
+            "interpret_features", place, files | own,
+            {name: f"interpretation/{file}" for file, name in PUBLISHED.items()}, which,
+            settings=settings, embeddings=embeddings, images=images, judge_encoder="planted",
+            judge_embeddings=embeddings, cache=str(place / "cache"), seed=0,
+        )  # fmt: skip
+        own["found"], own["language"] = run(
+            "retrieve_by_language", place, files | own,
+            {"results": "language_retrieval.csv", "summary": "language_summary.csv"}, which,
+            settings=settings, cache=str(place / "cache"), splits=["test"], n_queries=100,
+            n_bootstrap=99, seed=0,
+        ).values()  # fmt: skip
+        own |= run(
+            "plot_image_retrieval", place, files | own,
+            {name: f"{name}.svg" for name in ("fingerprint", "examples", "language")}
+            | {"examples_data": "examples.csv"},
+            which, images=images,
+        ) | {name: own[name] for name in ("fingerprint", "language")}  # fmt: skip
+        own |= run(
+            "plot_contact_sheet", place, files | own, {"figure": "sheet.svg", "table": "sheet.csv"},
+            which, images=images,
+        )  # fmt: skip
+    run("plot_image_quality", folder, in_all, {"quality": "quality.svg", "ranking": "ranking.svg"})
+    tables = {name: [each[name] for each in both] for name in ("probes", "recovery", "metrics")}
+    run(
+        "plot_image_probes", folder, tables,
+        {"probes": "probes.svg", "probes_data": "probes.csv", "recovery": "recovery.svg",
+         "recovery_data": "recovery.csv"},
+    )  # fmt: skip
+    (folder / "quarantine.csv").write_text("source,reason\nscan9.nii.gz,the file is cut short\n")
+    run(
+        "write_imaging_summary", folder,
+        files | in_all | tables | {
+            "quarantine": str(folder / "quarantine.csv"),
+            "fingerprints": [each["fingerprint"] for each in both],
+            "languages": [each["language"] for each in both],
+        },
+        {"markdown": "summary.md", "page": "summary.html"},
+        name="planted",
+        evaluation={"scored_on": ["val"], "fingerprints_on": ["test"], "language_on": ["test"]},
+        judged_on=["val"],
+    )  # fmt: skip
+    return folder
+
+
+def test_every_published_table_is_written_with_its_columns(study):
+    place = study / "planted"
+    assert pl.read_csv(study / "config_ranking.csv").columns == list(CONFIG_RANKING)
+    assert pl.read_csv(place / "feature_scores.csv").columns == list(FEATURE_SCORES)
+    assert pl.read_csv(place / "recovery.csv").columns == list(RECOVERY)
+    for file in PUBLISHED:
+        assert (place / "interpretation" / file).stat().st_size > 0
+    assert json.loads((study / "chosen.json").read_text(encoding="utf-8")) == dict.fromkeys(
+        ENCODERS, SAE
+    )
+
+
+def test_figures_come_with_their_data_and_slices(study):
+    for name in ("quality", "ranking", "probes", "recovery"):
+        assert (study / f"{name}.svg").stat().st_size > 2000
+    for name in ("fingerprint", "examples", "language", "sheet"):
+        assert (study / "planted" / f"{name}.svg").stat().st_size > 2000
+    for name in ("examples", "sheet"):
+        text = (study / "planted" / f"{name}.svg").read_text(encoding="utf-8")
+        assert text.count("data:image/png;base64") >= 5
+        assert pl.read_csv(study / "planted" / f"{name}.csv").height >= 1
+    assert pl.read_csv(study / "probes.csv")["encoder"].n_unique() == 2
+
+
+def test_the_summary_says_what_was_found_and_what_cannot_be_concluded(study):
+    text = (study / "summary.md").read_text(encoding="utf-8")
+    assert "2,304 slices of 96 scans (48 CT, 48 MR)" in text
+    assert "random weights" in text
+    assert "scan9.nii.gz" in text and "the file is cut short" in text
+    limits = text[text.index("What cannot be concluded") :]
+    assert "24 val patients and 24 test patients" in limits
+    assert "No vision-language model was asked." in limits
+    assert "The names of planted were judged by the same encoder" in limits
+    assert "nan" not in text and "None" not in text
+
+
+def test_the_same_files_come_again(study, run, planted, tmp_path):
+    files = {"slices": str(planted.folder / "slices.parquet")}
+    files |= {"features": str(planted.folder / "features.parquet")}
+    files |= {"config": str(planted.folder / "cfg.json")}
+    again = run("score_image_features", tmp_path, files, {"scores": "feature_scores.csv"},
+                {"encoder": "planted", "sae": SAE}, splits=["val"], seed=0)  # fmt: skip
+    first = (study / "planted" / "feature_scores.csv").read_bytes()
+    assert Path(again["scores"]).read_bytes() == first

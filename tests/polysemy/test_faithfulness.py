@@ -1,0 +1,81 @@
+"""What the model loses through the SAE equals plain forward passes with its output replaced."""
+
+import math
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from medsae.io import UserError
+from medsae.polysemy.faithfulness import NOT_APPLICABLE, measure_faithfulness, sample_windows
+from tests.polysemy.tiny_model import llama, plain_losses, subject, tiny_sae
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Threads cost more than they bring at these sizes."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def tokens_table(n_documents=12, length=30):
+    rng = np.random.default_rng(0)
+    return pl.DataFrame(
+        [
+            {
+                "doc_id": f"d{d}",
+                "patient_id": f"p{d // 2}",
+                "token_index": i,
+                "token_id": int(rng.integers(2, 97)),
+            }
+            for d in range(n_documents)
+            for i in range(length)
+        ]
+    )
+
+
+def test_faithfulness_of_a_perfect_reconstruction(monkeypatch):
+    model, sae = llama(), tiny_sae()
+    monkeypatch.setattr(sae, "reconstruct", lambda raw: raw.clone())
+    windows = sample_windows(tokens_table().lazy(), 20, seed=0)
+    assert windows["token_id"].list.len().max() == 20
+    row = measure_faithfulness(subject(model, sae), windows, True, 99, 0).row(0, named=True)
+    assert row["ce_reconstructed"] == pytest.approx(row["ce_clean"], abs=1e-5)
+    assert row["ce_error_kept"] == pytest.approx(row["ce_clean"], abs=1e-5)
+    assert row["fvu"] == 0
+    assert row["check"] == NOT_APPLICABLE
+    assert row["n_tokens"] == 12 * 19
+
+
+def test_faithfulness_equals_plain_forward_passes():
+    model, sae = llama(), tiny_sae()
+    windows = sample_windows(tokens_table().lazy(), 20, seed=0)
+    row = measure_faithfulness(subject(model, sae), windows, True, 99, 0).row(0, named=True)
+    clean, rebuilt = [], []
+    for window in windows["token_id"].to_list():
+        tokens = torch.tensor([1, *window])
+
+        def through(hidden):
+            hidden = hidden.clone()
+            hidden[0, 1:] = sae.reconstruct(hidden[0, 1:])
+            return hidden
+
+        clean.append(plain_losses(model, tokens, lambda h: h)[1:])
+        rebuilt.append(plain_losses(model, tokens, through)[1:])
+    assert row["ce_clean"] == pytest.approx(float(torch.cat(clean).mean()), abs=1e-5)
+    assert row["ce_reconstructed"] == pytest.approx(float(torch.cat(rebuilt).mean()), abs=1e-5)
+    assert row["ce_reconstructed_low"] <= row["ce_reconstructed"] <= row["ce_reconstructed_high"]
+
+
+def test_a_trained_model_that_guesses_is_refused():
+    model, sae = llama(), tiny_sae()
+    with torch.no_grad():
+        model.lm_head.weight.mul_(200)  # confident and wrong
+    windows = sample_windows(tokens_table().lazy(), 20, seed=0)
+    with pytest.raises(UserError, match="guessing"):
+        measure_faithfulness(subject(model, sae), windows, False, 99, 0)
+    row = measure_faithfulness(subject(model, sae), windows, True, 99, 0).row(0, named=True)
+    assert row["ce_clean"] > math.log(97)

@@ -1,0 +1,24 @@
+"""Names that the tables of the imaging study share."""
+
+SLICE_KEY = "slice_key"  # modality/image_id/plane/slice, unique
+SCAN = "scan"  # modality-image_id
+MODALITY = "modality"
+IMAGE_ID = "image_id"
+PLANE = "plane"
+SLICE_INDEX = "slice_index"
+PATIENT_ID = "patient_id"
+INSTITUTE = "institute"
+SEX = "sex"
+AGE = "age"
+STUDY_TYPE = "study_type"
+ORGANS = "organs"  # structures with a mask voxel in the crop; null where the scan has no mask
+SPLIT = "split"
+
+STRUCTURES = "structures"  # of a scan: every structure that its masks could have shown
+SOURCE = "source"
+REASON = "reason"
+
+MODALITIES = ("ct", "mr")
+PLANES = ("sagittal", "coronal", "axial")  # perpendicular to axis 0, 1, 2 of a RAS volume
+SPLITS = ("train", "val", "test")
+"""Splits of the scans: the SAE learns from train and is validated on val."""

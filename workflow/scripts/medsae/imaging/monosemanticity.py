@@ -1,0 +1,297 @@
+"""Does a feature stand for one thing? Coherence and specificity of the slices it picks.
+
+Published definition, over the N slices (one per scan) with the largest activation:
+
+    C = max(0, mean pairwise Jaccard of their organ sets − its mean over random slices)
+    S = 1 − H(organ counts) / ln(organs),    M = C · S,
+
+two slices without any organ being alike (Jaccard 1) but specific to nothing (S = 0).
+
+Beside it: every concept (modality, plane, sex, age, organs, metadata) has a lift, the share
+of the N slices that show it, beyond its prevalence in the pool: (p − π) / (1 − π), 1 for a
+feature that shows nothing else and 0 at chance. Nulls: slices that shuffled activations
+would have picked, as many as the feature retrieved; for the lift, of the best of all
+concepts, so that looking at many of them costs what it must.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from scipy.stats import hypergeom
+
+from medsae.imaging.concepts import ORGAN, Concepts
+from medsae.imaging.result_columns import FEATURE_SCORES
+from medsae.imaging.top_slices import TopSlices, random_top_slices
+from medsae.statistics import benjamini_hochberg, pvalue_greater, stream
+
+SMALL, LARGE = 10, 50
+"""Slices per feature that M is computed from."""
+
+N_NULL = 1000
+SHARED = 0.75
+N_BEST = 10
+"""M of a configuration is the mean of its best features' M."""
+
+CHUNK = 256
+ALPHA = 0.05
+
+
+@dataclass(frozen=True)
+class SetScores:
+    """Mean pairwise ``jaccard`` and ``specificity`` of sets of slices [F]; NaN below two."""
+
+    jaccard: NDArray[np.float64]
+    specificity: NDArray[np.float64]
+
+
+def set_scores(organs: NDArray[np.bool_], rows: NDArray[np.integer]) -> SetScores:
+    """Scores of the slices ``rows`` [F, N] (−1: none) whose organs are ``organs`` [n, K]."""
+    jaccard = np.full(len(rows), np.nan)
+    specificity = np.full(len(rows), np.nan)
+    n_organs = organs.shape[1]
+    for begin in range(0, len(rows), CHUNK):
+        block = rows[begin : begin + CHUNK]
+        valid = block >= 0
+        n = valid.sum(1)
+        shown = organs[block].astype(np.float32)
+        shown[~valid] = 0
+        both = shown @ shown.transpose(0, 2, 1)
+        sizes = shown.sum(2)
+        either = sizes[:, :, None] + sizes[:, None, :]
+        either -= both
+        similar = np.divide(both, either, out=np.ones_like(both), where=either > 0)
+        # absent slices are alike among themselves and to slices without any organ
+        absent = block.shape[1] - n
+        empty = (valid & (sizes == 0)).sum(1)
+        total = similar.sum((1, 2), dtype=np.float64) - absent**2 - 2 * absent * empty
+        counts = shown.sum(1, dtype=np.float64)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            mean = (total - n) / (n * (n - 1))
+            p = counts / counts.sum(1, keepdims=True)
+            entropy = -np.where(p > 0, p * np.log(p), 0).sum(1) / np.log(n_organs)
+        specific = np.where(counts.sum(1) > 0, 1 - entropy if n_organs > 1 else 1.0, 0.0)
+        enough = n >= 2
+        jaccard[begin : begin + CHUNK] = np.where(enough, mean, np.nan)
+        specificity[begin : begin + CHUNK] = np.where(enough, specific, np.nan)
+    return SetScores(jaccard, specificity)
+
+
+def lifts(
+    concepts: Concepts, prevalence: NDArray[np.float64], rows: NDArray[np.integer]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Share and lift [F, K] of each concept among ``rows`` [F, N] (−1: none).
+
+    Shares are of the slices for which a concept is known; NaN where these are fewer than two
+    or than half. Lifts are NaN too where the concept has no room to stand out (π = 0 or 1).
+    """
+    n_concepts = len(concepts.names)
+    share = np.full((len(rows), n_concepts), np.nan, dtype=np.float32)
+    for begin in range(0, len(rows), CHUNK):
+        block = rows[begin : begin + CHUNK]
+        valid = (block >= 0)[:, :, None]
+        known = (concepts.known[block] & valid).sum(1)
+        shown = (concepts.present[block] & valid).sum(1)
+        enough = (known >= 2) & (2 * known >= valid.sum(1))
+        share[begin : begin + CHUNK] = np.where(enough, shown / np.maximum(known, 1), np.nan)
+    room = np.where((prevalence > 0) & (prevalence < 1), 1 - prevalence, np.nan)
+    return share, ((share - prevalence) / room).astype(np.float32)
+
+
+def feature_scores(
+    top: TopSlices,
+    labelled_top: TopSlices,
+    concepts: Concepts,
+    scan: NDArray[np.integer],
+    pool: NDArray[np.bool_],
+    labelled: NDArray[np.bool_],
+    level_sizes: list[int],
+    seed: int,
+) -> pl.DataFrame:
+    """``feature_scores.csv``: one row per feature, all features.
+
+    ``top``: the best slices of ``pool`` [n], at least 10 per feature; ``labelled_top``: the
+    best of those with masks (``labelled`` [n]), at least 50. The two may be the same.
+    """
+    scored = ~top.always_active & (top.n_active > 0)
+    organs = concepts.present[:, concepts.family(ORGAN)]
+    published: dict[str, Any] = {}
+    for n in (SMALL, LARGE):
+        published |= _published(labelled_top.row[:, :n], organs, scan, labelled, n, seed)
+    best = _best_concepts(top.row[:, :SMALL], concepts, scan, pool, seed)
+    features = np.arange(len(top.row))
+    table = pl.DataFrame(
+        {
+            "feature_idx": features,
+            "dict_level": np.searchsorted(np.asarray(level_sizes), features, side="right"),
+            **published,
+            "n_nonzero_activations": top.n_active,
+            "n_retrieved": labelled_top.n_retrieved,
+            "shared_concepts": _shared(top.row[:, :SMALL], concepts, scored),
+            **best,
+            "n_retrieved_any": top.n_retrieved,
+        },
+        schema_overrides={"concept": pl.String, "shared_concepts": pl.String},
+    )
+    reason = (
+        pl.when(pl.lit(top.always_active))
+        .then(pl.lit("active on every slice"))
+        .when(pl.lit(top.n_active == 0))
+        .then(pl.lit("never active"))
+        .when(pl.lit(labelled_top.n_retrieved < 2))
+        .then(pl.lit("fewer than two scans with masks"))
+    )
+    values = [
+        name
+        for name in table.columns
+        if name not in {"feature_idx", "dict_level", "n_nonzero_activations", "shared_concepts"}
+        and not name.startswith("n_")
+    ]
+    table = table.with_columns(
+        *(pl.when(pl.lit(scored)).then(pl.col(name)).alias(name) for name in values),
+        reason=reason,
+    ).fill_nan(None)
+    return table.with_columns(
+        *(
+            pl.Series(f"{kind}_qvalue", _adjusted(table[f"{kind}_pvalue"])).fill_nan(None)
+            for kind in ("coherence", "lift")
+        )
+    ).select(FEATURE_SCORES)
+
+
+def _published(
+    rows: NDArray[np.int64],
+    organs: NDArray[np.bool_],
+    scan: NDArray[np.integer],
+    labelled: NDArray[np.bool_],
+    n: int,
+    seed: int,
+) -> dict[str, NDArray]:
+    scores = set_scores(organs, rows)
+    n_retrieved = (rows >= 0).sum(1)
+    null_mean = np.full(len(rows), np.nan)
+    pvalue = np.full(len(rows), np.nan)
+    for size in np.unique(n_retrieved[n_retrieved >= 2]):
+        drawn = random_top_slices(scan, labelled, N_NULL, size, stream(seed, "coherence", size))
+        null = np.sort(set_scores(organs, drawn).jaccard)
+        here = n_retrieved == size
+        null_mean[here] = null.mean()
+        reaching = len(null) - np.searchsorted(null, scores.jaccard[here] - 1e-6)
+        pvalue[here] = pvalue_greater(reaching, len(null))
+    coherence = np.maximum(scores.jaccard - null_mean, 0)
+    result = {
+        f"coherence_{n}": coherence,
+        f"specificity_{n}": scores.specificity,
+        f"monosemanticity_{n}": coherence * scores.specificity,
+    }
+    if n == SMALL:
+        result["pct_above_null"] = 100 * (scores.jaccard / null_mean - 1)
+        result["coherence_pvalue"] = pvalue
+    return result
+
+
+def _best_concepts(
+    rows: NDArray[np.int64],
+    concepts: Concepts,
+    scan: NDArray[np.integer],
+    pool: NDArray[np.bool_],
+    seed: int,
+) -> dict[str, Any]:
+    if not concepts.names or not pool.any():
+        nothing = np.full(len(rows), np.nan)
+        names = ("concept_share", "concept_prevalence", "concept_lift", "lift_pvalue")
+        return {"concept": np.full(len(rows), None)} | dict.fromkeys(names, nothing)
+    # prevalence as the retrieval sees it: one slice per scan
+    drawn = random_top_slices(scan, pool, N_NULL, rows.shape[1], stream(seed, "prevalence"))
+    known = concepts.known[drawn].sum((0, 1))
+    prevalence = concepts.present[drawn].sum((0, 1)) / np.maximum(known, 1)
+    share, lift = lifts(concepts, prevalence, rows)
+    filled = np.where(np.isnan(lift), -np.inf, lift)
+    winner = filled.argmax(1)
+    every = np.arange(len(rows))
+    largest: NDArray = filled[every, winner]
+    n_retrieved = (rows >= 0).sum(1)
+    pvalue = np.full(len(rows), np.nan)
+    for size in np.unique(n_retrieved[n_retrieved >= 2]):
+        drawn = random_top_slices(scan, pool, N_NULL, size, stream(seed, "lift", size))
+        null = np.sort(np.nanmax(lifts(concepts, prevalence, drawn)[1], axis=1, initial=-1))
+        here = n_retrieved == size
+        reaching = len(null) - np.searchsorted(null, largest[here] - 1e-6)
+        pvalue[here] = pvalue_greater(reaching, len(null))
+    found = np.isfinite(largest) & (largest > 0)
+    name = np.array(concepts.names, dtype=object)[winner]
+    name[~found] = None
+    return {
+        "concept": name.tolist(),
+        "concept_share": np.where(found, share[every, winner], np.nan),
+        "concept_prevalence": np.where(found, prevalence[winner], np.nan),
+        "concept_lift": np.where(found, largest, np.nan),
+        "lift_pvalue": np.where(np.isfinite(largest), pvalue, np.nan),
+    }
+
+
+def _shared(
+    rows: NDArray[np.int64], concepts: Concepts, scored: NDArray[np.bool_]
+) -> list[str | None]:
+    """Concepts that at least three quarters of a feature's ten slices show, joined by ';'."""
+    valid = (rows >= 0).sum(1)
+    out: list[str | None] = [None] * len(rows)
+    names = np.array(concepts.names, dtype=object)
+    for begin in range(0, len(rows), CHUNK):
+        block = rows[begin : begin + CHUNK]
+        counts = (concepts.present[block] & (block >= 0)[:, :, None]).sum(1)
+        for i in np.flatnonzero(scored[begin : begin + CHUNK] & (valid[begin : begin + CHUNK] > 1)):
+            out[begin + i] = ";".join(names[counts[i] >= SHARED * valid[begin + i]])
+    return out
+
+
+def configuration_scores(table: pl.DataFrame, fixed_size: int | None = None) -> dict[str, Any]:
+    """What ``feature_scores.csv`` says of a whole SAE.
+
+    ``M_config``: mean of the ten best M10 (published). ``M_config_fixed``: its expectation
+    if only ``fixed_size`` of the scored features could be seen, so that a larger dictionary
+    is not better for having more draws. ``breadth``: mean M50/M10.
+    """
+    scored = table.filter(pl.col("monosemanticity_10").is_not_null())
+    m = np.sort(scored["monosemanticity_10"].to_numpy())[::-1]
+    ratio = scored.filter(pl.col("monosemanticity_10") > 0).select(
+        (pl.col("monosemanticity_50") / pl.col("monosemanticity_10")).mean()
+    )
+    found = {
+        f"n_{kind}_found": int((table[f"{kind}_qvalue"] < ALPHA).fill_null(False).sum())
+        for kind in ("coherence", "lift")
+    }
+    return {
+        "n_features": table.height,
+        "n_never_active": int((table["n_nonzero_activations"] == 0).sum()),
+        "n_scored": len(m),
+        "M_config": float(m[:N_BEST].mean()) if len(m) else None,
+        "fixed_size": fixed_size,
+        "M_config_fixed": expected_best(m, fixed_size) if fixed_size else None,
+        "breadth": ratio[0, 0],
+        "mean_lift": scored["concept_lift"].mean(),
+        **found,
+    }
+
+
+def expected_best(values: NDArray[np.floating], size: int, n_best: int = N_BEST) -> float | None:
+    """Expected mean of the ``n_best`` largest among ``size`` of ``values`` drawn at random.
+
+    The r-th largest value counts if it is drawn and fewer than n_best of the r − 1 larger
+    ones are: a hypergeometric tail. None if there are fewer than ``size`` values.
+    """
+    ordered = np.sort(np.asarray(values, np.float64))[::-1]
+    n = len(ordered)
+    if n < size or size < 1:
+        return None
+    kept = min(n_best, size)
+    larger = np.arange(n)
+    # given that a value is drawn, the other size − 1 come from the n − 1 remaining ones
+    chance = size / n * hypergeom.cdf(kept - 1, n - 1, larger, size - 1)
+    return float((chance * ordered).sum() / kept)
+
+
+def _adjusted(pvalues: pl.Series) -> NDArray[np.float64]:
+    return benjamini_hochberg(pvalues.cast(pl.Float64).fill_null(float("nan")).to_numpy())
