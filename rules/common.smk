@@ -61,7 +61,7 @@ def model_settings(wildcards):
 
 def sae_settings(wildcards):
     """What defines the weights of the SAE at hand, and nothing else."""
-    return SAES[wildcards.sae].tracked(exclude={"name", "gpus", "calibration_quantile"})
+    return SAES[wildcards.sae].defining()
 
 
 def statistics(*names):

@@ -64,9 +64,7 @@ def image_shards(wildcards):
 
 def image_sae_settings(wildcards):
     """What defines the weights of the SAE at hand, and nothing else."""
-    return IMAGE_SAES[wildcards.sae].tracked(
-        exclude={"name", "gpus", "calibration_quantile"}
-    )
+    return IMAGE_SAES[wildcards.sae].defining()
 
 
 def image_checkpoints(wildcards):

@@ -31,7 +31,8 @@ def test_both_variants_build_with_their_options(architecture):
     grid = ImageSaes(architecture=architecture, dictionaries=[[4, 16]], k=[[2, 3]]).grid()
     (sae,) = grid
     assert (sae.name, sae.k, sae.n_latents) == ("D_4_16_K_2_3", 3, 16)
-    settings = sae.tracked(exclude={"name", "gpus", "calibration_quantile", "training"})
+    settings = sae.defining()
+    del settings["training"]
     assert build_sae(SAEConfig(**settings), 8).config.n_latents == 16
 
 

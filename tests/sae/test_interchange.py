@@ -105,6 +105,19 @@ def test_saelens_options_without_a_flag_here_are_folded(make, planted, tmp_path)
     torch.testing.assert_close(back.reconstruct(raw), decoded, rtol=1e-4, atol=1e-4)
 
 
+def test_a_gated_checkpoint_without_a_centred_input_is_read_as_it_encodes(make, tmp_path):
+    sae = make("gated")
+    save_saelens(tmp_path, sae)
+    config = json.loads((tmp_path / "cfg.json").read_text())
+    tensors = load_file(tmp_path / "sae_weights.safetensors")
+    (tmp_path / "cfg.json").write_text(json.dumps(config | {"apply_b_dec_to_input": False}))
+    raw = torch.randn(20, sae.d_model, generator=torch.Generator().manual_seed(2))
+    pre = raw @ tensors["W_enc"]
+    open_gates = pre + tensors["b_gate"] > 0
+    expected = open_gates * (pre * tensors["r_mag"].exp() + tensors["b_mag"]).relu()
+    torch.testing.assert_close(dense_codes(load_saelens(tmp_path), raw), expected)
+
+
 def test_the_original_medsae_is_imported_with_its_own_formula(planted, tmp_path):
     generator = torch.Generator().manual_seed(0)
     state = {

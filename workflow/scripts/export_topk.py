@@ -21,5 +21,7 @@ with job(snakemake):
     export_shards(
         source.activations, tokens, load_sae(source.sae).to(best_device()), params.k, parts
     )
+    for leftover in parts.glob(".*.tmp*"):  # of a job killed while it wrote
+        leftover.unlink()
     parts.rename(snakemake.output.topk)
     shutil.rmtree(params.parts)

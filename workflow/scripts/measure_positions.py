@@ -10,7 +10,7 @@ with job(snakemake):
     import torch
 
     from medsae.device import best_device
-    from medsae.io import atomic_path
+    from medsae.io import UserError, atomic_path
     from medsae.sae import load_sae
     from medsae.sae.model import INFERENCE_ROWS
     from medsae.sae.positions import explained_variance_by_position, plot_positions
@@ -19,9 +19,14 @@ with job(snakemake):
     def batches():
         """Activations of the shards, beside the index of their tokens in the document."""
         for path in map(Path, snakemake.input.activations):
-            shard, table = open_shard(path), tables[path.stem]
+            shard, table = open_shard(path), pq.ParquetFile(tables[path.stem])
+            if table.metadata.num_rows != shard.n_rows:
+                raise UserError(
+                    f"{path} has {shard.n_rows} rows, its token table {table.metadata.num_rows}; "
+                    "delete both and run again"
+                )
             start = 0
-            for rows in pq.ParquetFile(table).iter_batches(INFERENCE_ROWS, columns=["token_index"]):
+            for rows in table.iter_batches(INFERENCE_ROWS, columns=["token_index"]):
                 stop = min(start + len(rows), shard.n_rows)
                 index = pl.Series(rows.column(0)).cast(pl.Int64).to_numpy(writable=True)
                 yield shard.read(start, stop), torch.from_numpy(index)

@@ -32,10 +32,9 @@ MAX_WIDTH = 12
 MAX_WORDS = 384
 """Words of the longest span and of the longest chunk of a GLiNER built here (its defaults)."""
 
-HIDDEN_SIZE = 512
 DROPOUT = 0.1
-"""Width of its head, at most the encoder's, and the head's dropout: less than GLiNER's 0.4,
-since a fine-tuning of a few passes over the notes does not overfit."""
+"""Dropout of its head: less than GLiNER's 0.4, since a fine-tuning of a few passes over the notes
+does not overfit."""
 
 
 def locate(source: str) -> str:
@@ -95,7 +94,7 @@ def load_or_build_gliner(source: str) -> tuple[Any, bool]:
             span_mode="markerV0",
             max_width=MAX_WIDTH,
             max_len=MAX_WORDS,
-            hidden_size=min(HIDDEN_SIZE, encoder.hidden_size),
+            hidden_size=encoder.hidden_size,
             dropout=DROPOUT,
             # A plain encoder knows nothing of GLiNER's entity token and has no LSTM above it;
             # both would have to be learned from the few notes. Its own state on a label's

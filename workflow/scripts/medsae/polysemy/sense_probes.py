@@ -39,6 +39,9 @@ N_FOLDS = 5
 N_SHUFFLES = 99
 """Label shuffles, each a whole cross-validation, behind the null of a probe."""
 
+MAX_SHUFFLES = 2_000
+"""Shuffles at most, however many terms there are: each is a whole cross-validation."""
+
 PROMISING = 10
 """A probe whose area fewer of the first shuffles reach is shuffled on."""
 
@@ -109,9 +112,12 @@ def cross_validate(
             return None
         area = auroc(positive, scored[0])
         null, made, reached = [], 0, 0
-        for block in permuted_labels(label, patient, max(N_SHUFFLES, max_shuffles), rng):
+        limit = max(N_SHUFFLES, min(max_shuffles, MAX_SHUFFLES))
+        for block in permuted_labels(label, patient, limit, rng):
+            if made >= N_SHUFFLES and reached >= PROMISING:
+                break
             for labels in block == sense:
-                if made == N_SHUFFLES and reached >= PROMISING:
+                if made >= N_SHUFFLES and reached >= PROMISING:
                     break
                 again = out_of_fold_scores(codes, labels, patient, fold_seed)
                 made += 1

@@ -29,13 +29,12 @@ def draw_pooling(table: pl.DataFrame, where: str) -> Figure:
     )
     row = largest.row(0, named=True)
     change = {"value": row["change"], "low": row["change_low"], "high": row["change_high"]}
-    finding = "makes no difference"
+    finding = "moves no Δ"
     if row["change"]:
-        finding = "otherwise changes Δ by at most "
-        finding += f"{estimated(change, signed=True)} ({row['lemma']}, {row['pooling']})"
+        finding = f"moves Δ by {estimated(change, signed=True)} at most"
     headline(
         figure,
-        f"{title} {finding}",
+        f"How its tokens are pooled {finding}",
         f"{where}. Δ of the {row['k']} strongest latents, same sense minus other sense, with 95% "
         "intervals over patients.",
     )

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from medsae.io import atomic_path
+from medsae.sae import parallel
 
 PANELS = (
     ("fraction of variance unexplained", ("fvu", "val_fvu"), "log"),
@@ -45,12 +46,14 @@ class EventLog:
     """TensorBoard events of a run in ``folder``; does nothing where it is not installed."""
 
     def __init__(self, folder: Path, first_step: int) -> None:
+        self._writer: Any = None
+        if parallel.rank() != 0:
+            return
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
-            self._writer: Any = None
-        else:
-            self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step)
+            return
+        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step)
 
     def add_histogram(self, name: str, values: Tensor, step: int) -> None:
         """Write the distribution of ``values`` at ``step``."""

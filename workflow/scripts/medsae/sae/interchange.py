@@ -92,6 +92,8 @@ def load_saelens(folder: str | Path) -> SparseAutoencoder:
     if "threshold" in tensors:
         extra["log_threshold"] = tensors["threshold"].clamp_min(SMALLEST_THRESHOLD).log()
     extra |= {name: tensors[name] for name in ("r_mag", "b_mag") if name in tensors}
+    if "b_mag" in extra and not config.get("apply_b_dec_to_input", True):
+        extra["b_mag"] = extra["b_mag"] + extra["r_mag"].exp() * (tensors["W_enc"].T @ b_dec)
     n_latents = w_enc.shape[0]
     sae_config = SAEConfig(
         kinds[config["architecture"]],

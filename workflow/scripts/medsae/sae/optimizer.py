@@ -16,12 +16,12 @@ def build_optimizer(
     """The optimiser ``config`` names; raises ``UserError`` if its library is missing."""
     parameters = list(parameters)
     betas = (config.beta1, config.beta2)
+    if config.optimizer in ("adafactor", "adam8bit") and parallel.shards_latents():
+        raise UserError(
+            f"TrainConfig: {config.optimizer} keeps statistics over many latents, which are shared "
+            "by several processes here; choose adam."
+        )
     if config.optimizer == "adafactor":
-        if parallel.shards_latents():
-            raise UserError(
-                "TrainConfig: adafactor keeps statistics over all latents, which are shared by "
-                "several processes here; choose adam."
-            )
         return torch.optim.Adafactor(parameters, lr=rate, weight_decay=config.weight_decay)
     if config.optimizer == "adam8bit":
         return _adam8bit(parameters, config, rate)
@@ -41,6 +41,8 @@ def _adam8bit(
 ) -> torch.optim.Optimizer:
     if not parameters[0].is_cuda:
         raise UserError("TrainConfig: adam8bit needs a CUDA device; choose adam.")
+    if config.resample_every is not None:
+        raise UserError("TrainConfig: resample_every needs an exact optimiser state; choose adam.")
     try:
         from bitsandbytes.optim import Adam8bit
     except ImportError:

@@ -107,7 +107,8 @@ def train_saes(
     Started by torchrun in several processes (``medsae.sae.launch``), they share the work: the
     batches (``medsae.sae.parallel``) or, with ``shard_latents``, the latents
     (``medsae.sae.sharding``); None shares the latents if an SAE is too large for one process.
-    Files do not depend on the number of processes, and another number can go on from them.
+    Files have one layout whatever the number of processes, and another number can go on from
+    them; weights agree up to the order of float32 sums.
     """
     device = parallel.join(torch.device(device))
     train_store, val_store = ActivationStore(train_shards), ActivationStore(val_shards)
