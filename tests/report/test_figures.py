@@ -241,7 +241,7 @@ def test_diagnostics_have_panels_for_each_fit_and_a_reason_for_each_other(diagno
 
 def test_pooling_names_the_largest_change(poolings):
     written = " ".join(texts(draw_pooling(poolings, WHERE)))
-    assert re.search(r"at most −0.04\d? \[.*mean\)", written)
+    assert re.search(r"at most −0.04\d? \[.*Most: \w+, mean\.", written)
 
 
 def test_a_profile_by_layer_is_drawn_where_there_are_several(jaccard):

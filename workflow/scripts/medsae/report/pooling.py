@@ -29,14 +29,15 @@ def draw_pooling(table: pl.DataFrame, where: str) -> Figure:
     )
     row = largest.row(0, named=True)
     change = {"value": row["change"], "low": row["change_low"], "high": row["change_high"]}
-    finding = "moves no Δ"
+    finding, where_most = "moves no Δ", ""
     if row["change"]:
-        finding = f"moves Δ by {estimated(change, signed=True)} at most"
+        finding = f"moves Δ by at most {estimated(change, signed=True)}"
+        where_most = f" Most: {row['lemma']}, {row['pooling']}."
     headline(
         figure,
         f"How its tokens are pooled {finding}",
         f"{where}. Δ of the {row['k']} strongest latents, same sense minus other sense, with 95% "
-        "intervals over patients.",
+        f"intervals over patients.{where_most}",
     )
     poolings = [name for name in NAMES if name in set(shown["pooling"])]
     for index, pooling in enumerate(poolings):
