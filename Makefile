@@ -28,6 +28,7 @@ report: setup
 
 test: setup-dev ## Unit and property tests
 	$(BIN)/python -m pytest
+	@echo "All unit and property tests passed. Whole runs: make test-e2e; the study itself: make demo."
 
 test-e2e: setup-dev ## End-to-end runs through snakemake (minutes)
 	$(BIN)/python -m pytest -m slow tests/e2e

@@ -58,6 +58,7 @@ if C.models:
         every(L.sae("viewer/viewer_pack.json")),
         every(L.sae("metrics/summary.json")),
         every(L.model("ner_spans_with_tokens.jsonl")),
+        every(L.layer("activations/metadata.json")),
         L.corpus("mixed_effects/fdr_correction.csv"),
         L.corpus("summary.md"),
         FIGURES,

@@ -71,6 +71,7 @@ FILES = [
     *(SAE / "sae" / name for name in ("cfg.json", "best_meta.json")),
     SAE / "calibrated/sae.safetensors",
     SAE / "viewer/viewer_pack.json",
+    LAYER / "activations/metadata.json",
     CORPUS / "ner/ner_spans.jsonl",
     MODEL / "ner_spans_with_tokens.jsonl",
     *(CORPUS / f"mixed_effects/model_{name}.rds" for name in ("jaccard", "entropy", "delta_ce")),
