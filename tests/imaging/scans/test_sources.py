@@ -32,7 +32,7 @@ def test_a_totalsegmentator_data_set_is_read_as_downloaded(tmp_path):
     totalsegmentator(tmp_path, "ct", ["s0000", "s0001", "s0002"], META)
     first, second, third = read_totalsegmentator(tmp_path, "ct")
     assert (first.name, first.age, first.sex, first.institute) == ("ct-s0000", 63.0, "m", "A")
-    assert first.meta == {"split": "train", "manufacturer": "siemens", "pathology": "tumor"}
+    assert first.meta == {"meta_split": "train", "manufacturer": "siemens", "pathology": "tumor"}
     assert first.volume.endswith("s0000/ct.nii.gz")
     assert first.masks.endswith("s0000/segmentations")
     assert (second.age, second.meta["pathology"]) == (None, None)

@@ -111,7 +111,21 @@ def with_nan(path):
     write(path, data)
 
 
+def with_header(offset, value):
+    """A good volume whose header has ``value`` at ``offset``."""
+
+    def make(path):
+        write(path, np.zeros((4, 4, 4), np.int16))
+        content = bytearray(gzip.decompress(path.read_bytes()))
+        content[offset : offset + len(value)] = value
+        path.write_bytes(gzip.compress(bytes(content)))
+
+    return make
+
+
 BAD = {
+    "data type": (with_header(70, b"\x0f\x27"), "truncated or not a NIfTI"),
+    "unit": (with_header(123, b"\x05"), "no unit of length"),
     "truncated": (truncated, "truncated or not a NIfTI"),
     "not_gzip": (not_gzip, "truncated or not a NIfTI"),
     "nan": (with_nan, "1 voxels are NaN"),

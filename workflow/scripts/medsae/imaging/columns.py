@@ -18,6 +18,11 @@ STRUCTURES = "structures"  # of a scan: every structure that its masks could hav
 SOURCE = "source"
 REASON = "reason"
 
+OWN = {SLICE_KEY, SCAN, MODALITY, IMAGE_ID, PLANE, SLICE_INDEX, PATIENT_ID, INSTITUTE, SEX, AGE}
+OWN |= {STUDY_TYPE, ORGANS, SPLIT, STRUCTURES, SOURCE, REASON, "n_slices", "spacing", "shape"}
+OWN |= {"shown", "fingerprint"}
+"""Columns that a study writes itself: a data set's column of such a name is kept as meta_<name>."""
+
 MODALITIES = ("ct", "mr")
 PLANES = ("sagittal", "coronal", "axial")  # perpendicular to axis 0, 1, 2 of a RAS volume
 SPLITS = ("train", "val", "test")

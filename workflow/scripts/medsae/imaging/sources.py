@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import polars as pl
 
-from medsae.imaging.columns import MODALITIES
+from medsae.imaging.columns import MODALITIES, OWN
 from medsae.io import UserError
 
 REQUIRED = ("image_id", "modality", "volume")
@@ -138,7 +138,9 @@ def _scan(
     # Without patients each scan counts as its own, and the report says so.
     facts["patient_id"] = facts["patient_id"] or f"{modality}-{image_id}"
     used = {*REQUIRED, *PATHS, *FACTS, "age"}
-    meta = {key: value for key, value in row.items() if key not in used}
+    meta = {
+        f"meta_{key}" if key in OWN else key: value for key, value in row.items() if key not in used
+    }
     age = _age(path, number, row.get("age"))
     return Scan(modality, image_id, **places, **facts, age=age, meta=meta)  # type: ignore[arg-type]
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 from numpy.typing import NDArray
 
@@ -75,15 +76,18 @@ def _read_nifti(path: Path) -> tuple[NDArray, NDArray[np.float64]]:
     try:
         image = nibabel.load(path)
         data = np.asanyarray(image.dataobj)  # type: ignore[attr-defined]
-    except (ImageFileError, EOFError, OSError, ValueError, zlib.error) as error:
+    except (ImageFileError, HeaderDataError, EOFError, OSError, ValueError, zlib.error) as error:
         raise UserError(
             f"{path}: cannot be read ({type(error).__name__}); it is truncated or not a NIfTI file."
         ) from None
     affine = image.affine  # type: ignore[attr-defined]
     if affine is None or not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) == 0:
         raise UserError(f"{path}: its header has no usable orientation; correct the affine.")
-    unit = image.header.get_xyzt_units()[0]  # type: ignore[attr-defined]
-    affine = np.diag([TO_MM[unit]] * 3 + [1.0]) @ affine
+    try:
+        millimetres = TO_MM[image.header.get_xyzt_units()[0]]  # type: ignore[attr-defined]
+    except KeyError:
+        raise UserError(f"{path}: its header has no unit of length; correct it.") from None
+    affine = np.diag([millimetres] * 3 + [1.0]) @ affine
     return data, affine
 
 

@@ -238,7 +238,7 @@ def limits(run: ImagingRun) -> list[str]:
     patients = run.slices.group_by("split").agg(pl.col("patient_id").n_unique().alias("n"))
     counts = dict(patients.iter_rows())
     held_out = {split: counts.get(split, 0) for split in JUDGED}
-    if max(held_out.values()) < FEW_PATIENTS:
+    if min(held_out.values()) < FEW_PATIENTS:
         words = " and ".join(f"{n} {split} patients" for split, n in held_out.items())
         points.append(
             f"There are {words}: AUROCs, ranks and differences between encoders describe these "
@@ -266,15 +266,14 @@ def limits(run: ImagingRun) -> list[str]:
     tasks = sorted(set(missing["task"]) - set(run.probes.drop_nulls("auroc")["task"]))
     if tasks:
         points.append(f"Nothing can be said about: {', '.join(tasks)}.")
-    per_site = run.slices.select("institute", "modality").drop_nulls().n_unique()
-    if per_site and run.slices["institute"].drop_nulls().n_unique() > 1:
+    if run.slices["institute"].drop_nulls().n_unique() > 1:
         points.append(
-            "Scans of different sites differ in body region, resolution and labels at once: what "
-            "tells modalities or organs apart may be the site."
+            "Sites may differ in body region, resolution and labels at once: what tells modalities "
+            "or organs apart may be the site."
         )
     points += [
-        "Structures are labelled by tools and atlases, not by hand; a scan says nothing about "
-        "structures that its labels do not cover.",
+        "A scan says nothing about structures that its labels do not cover, and where tools or "
+        "atlases drew them, their errors count.",
         "The published fingerprint quality is high whenever embeddings are alike, labels or not: "
         "compare it with random order and with the encoder of random weights.",
     ]
