@@ -1,4 +1,4 @@
-# MedSAE: sparse autoencoders for medical language models, as one workflow.
+# MedSAE: sparse autoencoders for medical language and image models, as one workflow.
 #
 #   rules/common.smk         configuration, paths, resources
 #   rules/notes.smk          notes in: checked, split by patient, cut into shards
