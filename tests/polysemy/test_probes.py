@@ -126,7 +126,7 @@ def test_sense_probes_find_planted_senses_only(probed):
     for row in senses.filter(pl.col("lemma").is_in(["split", "three"])).iter_rows(named=True):
         assert row["auroc_low"] > 0.8
         assert row["auroc"] > row["auroc_null_high"]
-        assert row["pvalue"] == pytest.approx(1 / 81)
+        assert row["pvalue"] == pytest.approx(1 / 181)
         assert row["ap_lift"] > 1.3
         assert 0 < row["n_active_weights"] < 80
     for row in senses.filter(pl.col("lemma") == "same").iter_rows(named=True):
@@ -144,12 +144,12 @@ def test_two_senses_share_one_probe(probed):
     assert one["prevalence"] + two["prevalence"] == pytest.approx(1)
 
 
-def test_what_is_promising_is_shuffled_until_one_term_alone_could_be_found(probed):
+def test_what_is_promising_is_shuffled_until_one_sense_alone_could_be_found(probed):
     *_, senses = probed
     shuffles = {(r["lemma"], r["sense"]): r for r in senses.iter_rows(named=True)}
-    # four ambiguous terms: 4 / 0.05 shuffles
-    assert shuffles["split", "one"]["n_shuffles"] == 80
-    assert shuffles["split", "one"]["pvalue"] == pytest.approx(1 / 81)
+    # nine senses: 9 / 0.05 shuffles
+    assert shuffles["split", "one"]["n_shuffles"] == 180
+    assert shuffles["split", "one"]["pvalue"] == pytest.approx(1 / 181)
     same = shuffles["same", "one"]
     assert same["n_shuffles"] == 19 or same["pvalue"] < 0.5
 

@@ -55,8 +55,9 @@ def probe_latents(
     single: list[pl.DataFrame] = []
     senses: list[dict[str, Any]] = []
     polysemous = pl.col("kind").cast(pl.String) == POLYSEMOUS
-    n_terms = pl.scan_parquet(latents).filter(polysemous).select(pl.col("lemma").n_unique())
-    max_shuffles = permutations_needed(n_terms.collect().item(), ALPHA, 0)
+    tests = pl.scan_parquet(latents).filter(polysemous, pl.col("sense").is_not_null())
+    n_senses = tests.select(pl.struct("lemma", "sense").n_unique()).collect().item()
+    max_shuffles = permutations_needed(max(1, n_senses), ALPHA, 0)
     for lemma in progress(read_lemmas(latents, "z_values_norm", (POLYSEMOUS,)), "probing"):
         sample = sense_sample(lemma, statistics["min_occurrences"])
         senses += sense_probe_rows(sample, statistics, max_shuffles)

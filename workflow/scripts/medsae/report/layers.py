@@ -132,12 +132,13 @@ def _draw_profile(axis: Axes, places: pl.DataFrame, random_models: set[str]) -> 
         layers = part["layer"] + shift
         axis.vlines(layers, part["delta_low"], part["delta_high"], color=color, lw=1.4)
         style = (0, (4, 3)) if random else "-"
-        axis.plot(layers, part["delta"], marker=MARKERS[look], color=color, ls=style, label=model)
-        axis.text(layers[-1] + 0.2, part["delta"][-1], f" {model}, {sae}", fontsize=7, color=color)
+        name = f"{model}, {sae}" if places["sae"].n_unique() > 1 else model
+        axis.plot(layers, part["delta"], marker=MARKERS[look], color=color, ls=style, label=name)
         shift += 0.06
     axis.axhline(0, color=CONTROL, lw=0.9, ls=(0, (4, 3)))
     axis.set_xticks(places["layer"].unique().sort().to_list())
     axis.margins(x=0.1)
     axis.set_xlabel("layer")
     axis.set_ylabel("mean Δ overlap")
+    axis.legend(loc="upper right", bbox_to_anchor=(-0.16, 1.05), frameon=False, fontsize=7.5)
     axis.set_title("by layer")
