@@ -1,9 +1,9 @@
 """The k largest entries of every row, on CPU with numpy's vectorised partition.
 
-torch's ``topk`` moves (value, index) pairs one at a time; a partition of bare values in vector
-registers is several times as fast, and where the k-th value lies tells which entries are above.
+torch's ``topk`` moves (value, index) pairs one at a time; numpy partitions whole vector registers.
 """
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
@@ -27,11 +27,7 @@ def largest_columns(rows: Tensor, k: int) -> Tensor:
         return _by_position_in_the_value(rows, k)
     if rows.dtype not in (torch.float32, torch.float64):
         return rows.topk(k, dim=1, sorted=False).indices
-    smallest = torch.from_numpy(_partitioned(rows.numpy(), m - k)[:, m - k].copy())
-    found = (rows >= smallest[:, None]).flatten().nonzero().flatten()
-    if found.numel() != n * k:  # equal entries at the k-th place, or NaN
-        return rows.topk(k, dim=1, sorted=False).indices
-    return found.view(n, k).remainder_(m)
+    return _in_parts(lambda part: np.argpartition(part, m - k, axis=1)[:, m - k :], rows)
 
 
 def _by_position_in_the_value(rows: Tensor, k: int) -> Tensor:
@@ -42,20 +38,18 @@ def _by_position_in_the_value(rows: Tensor, k: int) -> Tensor:
     m = rows.shape[1]
     keys = rows.float().view(torch.int32)
     keys.bitwise_or_(torch.arange(m, dtype=torch.int32))
-    largest = _partitioned(keys.view(torch.float32).numpy(), m - k)[:, m - k :]
-    bits = torch.from_numpy(np.ascontiguousarray(largest)).view(torch.int32)
-    return bits.bitwise_and_((1 << POSITION_BITS) - 1).long()
+    values = keys.view(torch.float32)
+    largest = _in_parts(lambda part: np.partition(part, m - k, axis=1)[:, m - k :], values)
+    return largest.view(torch.int32).bitwise_and_((1 << POSITION_BITS) - 1).long()
 
 
-def _partitioned(rows: np.ndarray, place: int) -> np.ndarray:
-    """``rows`` with the entry that belongs at ``place`` there, smaller ones before it."""
+def _in_parts(choose: Callable[[np.ndarray], np.ndarray], rows: Tensor) -> Tensor:
+    """``choose`` of all rows, with the rows dealt out to as many threads as torch uses."""
     n_threads = min(torch.get_num_threads(), len(rows))
     if n_threads == 1:
-        return np.partition(rows, place, axis=1)
-    parts = np.array_split(rows, n_threads)
-    return np.concatenate(
-        list(_threads(n_threads).map(lambda part: np.partition(part, place, axis=1), parts))
-    )
+        return torch.from_numpy(np.ascontiguousarray(choose(rows.numpy())))
+    parts = np.array_split(rows.numpy(), n_threads)
+    return torch.from_numpy(np.concatenate(list(_threads(n_threads).map(choose, parts))))
 
 
 @cache

@@ -135,7 +135,7 @@ def _largest(rows: Tensor, k: int) -> Tensor:
     They lie in the k groups of columns with the largest maxima.
     """
     n, m = rows.shape
-    group = 2 ** round(math.log2(max(1.0, math.sqrt(m / max(k, 1)))))
+    group = 2 ** int(math.log2(max(1.0, math.sqrt(m / max(k, 1)))))
     n_groups = m // group
     if group < 4 or n_groups < 2 * k:
         return largest_columns(rows, k)
