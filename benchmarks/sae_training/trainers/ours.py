@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "workflow" / "scripts"))
 
-from medsae.device import fast_float32_products, keep_freed_memory
+from medsae.device import fast_float32_products
 from medsae.sae import SAEConfig, TrainConfig, build_sae
 from medsae.sae.initialize import SAMPLE_ROWS, initialize
 from medsae.sae.trainer import Trainer
@@ -16,7 +16,6 @@ COMPUTE = "float32"
 def make(architecture, train, load, compute=COMPUTE):
     config = SAEConfig(architecture, load.n_latents, load.k, normalization="none")
     model = build_sae(config, load.d_model)
-    keep_freed_memory()
     context = fast_float32_products()
     context.__enter__()  # for the rest of the process
     initialize(model, train[:SAMPLE_ROWS], load.seed)

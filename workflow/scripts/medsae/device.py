@@ -1,14 +1,10 @@
 """Where tensors are computed, and how fast in float32."""
 
-import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt, in glibc's malloc.h
-LARGEST_KEPT = 1 << 30  # bytes
 
 FLOAT32_ERROR = 1e-5  # largest relative error of a product that still counts as float32
 
@@ -16,19 +12,6 @@ FLOAT32_ERROR = 1e-5  # largest relative error of a product that still counts as
 def best_device() -> torch.device:
     """The GPU that the job was given, if any; the CPU otherwise."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def keep_freed_memory() -> None:
-    """From here on, memory that this process frees stays with it until it is used again.
-
-    A loop that makes the same temporaries at every step otherwise gives them back to the kernel
-    and pays for fresh, zeroed pages each time: 4% of a training step on CPU. Where the C library
-    is not glibc nothing changes.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(M_MMAP_THRESHOLD, LARGEST_KEPT)
-        mallopt(M_TRIM_THRESHOLD, 2 * LARGEST_KEPT - 1)
 
 
 @contextmanager

@@ -1,9 +1,9 @@
-"""The k largest entries of every row, on CPU with numpy's vectorised partition.
+"""The k largest entries of every row.
 
-torch's ``topk`` moves (value, index) pairs one at a time; numpy partitions whole vector registers.
+torch's ``topk`` moves (value, index) pairs one at a time. In bfloat16 on CPU a pair fits one
+float32 value, and numpy partitions those in whole vector registers.
 """
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
@@ -20,14 +20,11 @@ def largest_columns(rows: Tensor, k: int) -> Tensor:
 
     In no particular order; between equal entries the choice is free.
     """
-    n, m = rows.shape
-    if rows.device.type != "cpu" or m < FEWEST or not 0 < k < m or not n:
-        return rows.topk(k, dim=1, sorted=False).indices
-    if rows.dtype == torch.bfloat16 and m <= 1 << POSITION_BITS:
+    m = rows.shape[1]
+    can_pack = rows.dtype == torch.bfloat16 and rows.device.type == "cpu"
+    if can_pack and len(rows) and 0 < k < m and FEWEST <= m <= 1 << POSITION_BITS:
         return _by_position_in_the_value(rows, k)
-    if rows.dtype not in (torch.float32, torch.float64):
-        return rows.topk(k, dim=1, sorted=False).indices
-    return _in_parts(lambda part: np.argpartition(part, m - k, axis=1)[:, m - k :], rows)
+    return rows.topk(k, dim=1, sorted=False).indices
 
 
 def _by_position_in_the_value(rows: Tensor, k: int) -> Tensor:
@@ -38,18 +35,20 @@ def _by_position_in_the_value(rows: Tensor, k: int) -> Tensor:
     m = rows.shape[1]
     keys = rows.float().view(torch.int32)
     keys.bitwise_or_(torch.arange(m, dtype=torch.int32))
-    values = keys.view(torch.float32)
-    largest = _in_parts(lambda part: np.partition(part, m - k, axis=1)[:, m - k :], values)
-    return largest.view(torch.int32).bitwise_and_((1 << POSITION_BITS) - 1).long()
+    largest = _partitioned(keys.view(torch.float32).numpy(), m - k)[:, m - k :]
+    bits = torch.from_numpy(np.ascontiguousarray(largest)).view(torch.int32)
+    return bits.bitwise_and_((1 << POSITION_BITS) - 1).long()
 
 
-def _in_parts(choose: Callable[[np.ndarray], np.ndarray], rows: Tensor) -> Tensor:
-    """``choose`` of all rows, with the rows dealt out to as many threads as torch uses."""
+def _partitioned(rows: np.ndarray, place: int) -> np.ndarray:
+    """``rows`` with the entry that belongs at ``place`` there, smaller ones before it."""
     n_threads = min(torch.get_num_threads(), len(rows))
     if n_threads == 1:
-        return torch.from_numpy(np.ascontiguousarray(choose(rows.numpy())))
-    parts = np.array_split(rows.numpy(), n_threads)
-    return torch.from_numpy(np.concatenate(list(_threads(n_threads).map(choose, parts))))
+        return np.partition(rows, place, axis=1)
+    parts = np.array_split(rows, n_threads)
+    return np.concatenate(
+        list(_threads(n_threads).map(lambda part: np.partition(part, place, axis=1), parts))
+    )
 
 
 @cache

@@ -26,7 +26,7 @@ from medsae.sae.config import SAEConfig, TrainConfig, save_config
 from medsae.sae.curves import EventLog
 from medsae.sae.initialize import SAMPLE_ROWS, initialize
 from medsae.sae.metrics import peak_memory_mb
-from medsae.device import fast_float32_products, keep_freed_memory
+from medsae.device import fast_float32_products
 from medsae.sae.trainer import Trainer
 from medsae.sae.latents import RAREST, summary_of, write_latents
 from medsae.sae.validate import validate
@@ -110,7 +110,6 @@ def train_saes(
     Files have one layout whatever the number of processes, and another number can go on from
     them; weights agree up to the order of float32 sums.
     """
-    keep_freed_memory()
     device = parallel.join(torch.device(device))
     train_store, val_store = ActivationStore(train_shards), ActivationStore(val_shards)
     if train_store.n_rows == 0 or val_store.n_rows == 0:
