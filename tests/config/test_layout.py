@@ -5,7 +5,10 @@ import pytest
 from medsae.config import Layout, parse_config
 from medsae.config.layout import SHARDS_PER_PART
 
-CONFIG = {"models": [{"name": "m", "source": "m", "layers": [1]}], "saes": [{"name": "s", "n_latents": 8, "k": 2}]}
+CONFIG = {
+    "models": [{"name": "m", "source": "m", "layers": [1]}],
+    "saes": [{"name": "s", "n_latents": 8, "k": 2}],
+}
 
 
 @pytest.mark.parametrize(

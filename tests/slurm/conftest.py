@@ -42,13 +42,13 @@ class Run:
         """Wait for it; fail with its output if it failed."""
         assert self.process.wait(PATIENCE_S) == 0, self.output()
 
-    def wait_for(self, condition: Callable[[], object]) -> None:
+    def wait_for(self, condition: Callable[[], object], every_s: float = 0.5) -> None:
         """Wait until ``condition()`` holds; fail if Snakemake ends first."""
         deadline = time.monotonic() + PATIENCE_S
         while not condition():
             assert self.process.poll() is None, self.output()
             assert time.monotonic() < deadline, self.output()
-            time.sleep(0.02)
+            time.sleep(every_s)
 
     def kill(self) -> None:
         """End it as a power failure would."""
