@@ -95,7 +95,7 @@ class Cluster:
                 run=self.run,
                 ports=free_ports(2),
                 # Jobs that only wait do not keep those that compute from starting.
-                cpus=2 + (os.cpu_count() or 1),
+                cpus=6 + (os.cpu_count() or 1),
                 memory=MEMORY_MB,
                 gpus=N_GPUS,
             ),

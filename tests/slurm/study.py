@@ -20,7 +20,7 @@ def make_study(folder: Path) -> dict:
     model = write_model(folder / "tiny")
     config = study_config(folder)
     config["demo_corpus"] = {"n_notes": 60, "n_training_notes": 20}
-    config["corpus"]["shards"] = 3
+    config["corpus"]["shards"] = 2
     config["models"] = [
         {
             "name": "tiny",
