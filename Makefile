@@ -38,7 +38,7 @@ test-null: setup-dev ## Simulated null data sets too slow for `make test` (minut
 
 test-slurm: setup-dev ## The same on a real Slurm, started on this machine (root, minutes)
 	@sh tests/slurm/install.sh
-	$(BIN)/python -m pytest -m slow tests/slurm
+	$(BIN)/python -m pytest -m slow -rs tests/slurm </dev/null
 
 second-model: setup ## Fetch the second language model of config/two-models.yaml
 	@sh setup/second_model.sh $(BIN)/python

@@ -16,7 +16,7 @@
 #   rules/imaging_evaluation.smk  probes, monosemanticity, recovery, ranking, fingerprints
 #   rules/interpretation.smk      features named, names tested, slices found by words
 #   rules/imaging_figures.smk     their figures and words
-#   rules/report.smk         words; rules/figures.smk figures
+#   rules/report.smk         words; rules/figures_*.smk figures
 #   rules/plan.smk           what a run will take, before it runs
 #   rules/preflight.smk      bad input refused before the first job
 #
@@ -60,8 +60,9 @@ if C.models:
         every(L.model("ner_spans_with_tokens.jsonl")),
         every(L.layer("activations/metadata.json")),
         L.corpus("mixed_effects/fdr_correction.csv"),
-        L.corpus("summary.md"),
+        rules.write_summary.output,
         FIGURES,
+        rules.plot_benchmarks.output.figure,
     ]
 
 

@@ -73,6 +73,7 @@ def steps() -> list[tuple[str, dict, dict, dict]]:
     """Script, inputs, outputs and params of every step, in an order in which they can run."""
     shards = [f"activations/{shard}.safetensors" for shard in SHARDS]
     tables = {"latents": "occurrence_latents.parquet"}
+    topk = {"topk": ["topk"]}
     sae = {"sae": "calibrated/sae.safetensors", "config": "calibrated/cfg.json"}
     statistics = {"statistics": STATISTICS}
     subject = sae | {"tokens": "tokens", "calibration": "calibrated/calibration.parquet"}
@@ -120,7 +121,7 @@ def steps() -> list[tuple[str, dict, dict, dict]]:
             "export_topk",
             {"activations": shards, "tokens": "tokens", **sae},
             {"topk": "topk"},
-            {"k": data.K, "parts": "checkpoints/topk"},
+            {"k": data.K, "unfinished": "checkpoints/topk"},
         ),
         (
             "merge_ner_spans",
@@ -153,13 +154,13 @@ def steps() -> list[tuple[str, dict, dict, dict]]:
         ),
         (
             "pool_occurrence_latents",
-            {"occurrences": "occurrence_tokens.parquet", "topk": "topk"},
+            {"occurrences": "occurrence_tokens.parquet", **topk},
             tables,
             {"pooling": "last", "k": data.K},
         ),
         (
             "write_topk_csv",
-            {"occurrences": "occurrence_tokens.parquet", "topk": "topk", "notes": "notes.parquet"},
+            {"occurrences": "occurrence_tokens.parquet", "notes": "notes.parquet", **topk},
             {"table": "topk_latents.csv"},
             {"k": data.K},
         ),
@@ -203,7 +204,7 @@ def steps() -> list[tuple[str, dict, dict, dict]]:
         (
             "build_viewer",
             {
-                "topk": "topk",
+                **topk,
                 "notes": "notes.parquet",
                 "spans": "aligned.parquet",
                 "calibration": "calibrated/calibration.parquet",

@@ -25,6 +25,7 @@ R = Requests(C)
 HALF = max(1, (workflow.resource_settings.cores or 16) // 2)
 MODELS = {model.name: model for model in C.models}
 SAES = {sae.name: sae for sae in C.saes}
+PARTS = L.parts
 TOGETHER = {sae.together: sae.name for sae in C.saes if sae.together}
 IMAGE_GRID = C.imaging.saes.grid() if C.imaging else []
 
@@ -35,6 +36,7 @@ wildcard_constraints:
     layer=r"\d+",
     group="|".join(map(re.escape, TOGETHER)) or "-",
     shard=r"(train|val)-\d{5}",
+    part=r"part-\d{4}",
 
 
 def every(pattern):
@@ -52,6 +54,11 @@ def every(pattern):
 def shards(pattern, names=L.shards):
     """`pattern` for each of the shards `names`, the other wildcards left open."""
     return [pattern.replace("{shard}", name) for name in names]
+
+
+def parts(pattern):
+    """`pattern` for each part of the shards, the other wildcards left open."""
+    return [pattern.replace("{part}", name) for name in PARTS]
 
 
 def model_settings(wildcards):

@@ -29,7 +29,7 @@ rule measure_jaccard:
 rule compare_poolings:
     input:
         occurrences=rules.locate_occurrences.output.occurrences,
-        topk=rules.export_topk.output.topk,
+        topk=parts(rules.export_topk.output.topk),
     output:
         poolings=L.sae("metrics/pooling_sensitivity.csv"),
     log:
@@ -217,7 +217,7 @@ rule ablate_latents:
 
 rule build_viewer:
     input:
-        topk=rules.export_topk.output.topk,
+        topk=parts(rules.export_topk.output.topk),
         notes=rules.prepare_notes.output.notes,
         spans=rules.align_spans.output.table,
         calibration=rules.calibrate_sae.output.calibration,

@@ -55,7 +55,7 @@ rule locate_occurrences:
 rule pool_occurrence_latents:
     input:
         occurrences=rules.locate_occurrences.output.occurrences,
-        topk=rules.export_topk.output.topk,
+        topk=parts(rules.export_topk.output.topk),
     output:
         latents=L.sae("occurrence_latents.parquet"),
     log:
@@ -78,7 +78,7 @@ rule pool_occurrence_latents:
 rule write_topk_csv:
     input:
         occurrences=rules.locate_occurrences.output.occurrences,
-        topk=rules.export_topk.output.topk,
+        topk=parts(rules.export_topk.output.topk),
         notes=rules.prepare_notes.output.notes,
     output:
         table=L.sae("topk_latents.csv"),

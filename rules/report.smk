@@ -10,7 +10,34 @@ SAE_LABELS = {"model": "{model}", "layer": "{layer}", "sae": "{sae}"}
 RANDOM_MODELS = [model.name for model in C.models if model.random_weights]
 
 
-include: "figures.smk"
+include: "figures_senses.smk"
+include: "figures_saes.smk"
+include: "figures_notes.smk"
+
+
+SAE_FIGURES = [
+    "jaccard",
+    "entropy",
+    "sense_linked",
+    "probes",
+    "retrieval",
+    "pooling",
+    "ablation",
+    "positions",
+    "training",
+]
+CORPUS_FIGURES = [
+    "layers",
+    "mixed_effects",
+    "mixed_effects_diagnostics",
+    "faithfulness",
+    "corpus",
+    "agreement",
+    *(["ner"] if C.corpus.gold_spans else []),
+]
+FIGURES = [L.corpus(f"figures/{name}.svg") for name in CORPUS_FIGURES] + [
+    path for name in SAE_FIGURES for path in every(L.sae(f"figures/{name}.svg"))
+]
 
 
 localrules:
@@ -105,10 +132,3 @@ rule plot_benchmarks:
         "Gathering the time and memory of every rule"
     script:
         "../workflow/scripts/plot_benchmarks.py"
-
-
-FIGURES = [
-    L.corpus("summary.html"),
-    *FIGURES,
-    L.corpus("figures/benchmarks.svg"),
-]

@@ -1,4 +1,10 @@
 # Sparse autoencoders: trained, calibrated, applied to every token.
+def activations_of_part(wildcards):
+    """The shards of activations whose top latents one job exports."""
+    pattern = rules.extract_activations.output.activations
+    return shards(pattern, PARTS[wildcards.part])
+
+
 rule train_saes:
     input:
         train=shards(rules.extract_activations.output.activations, L.train_shards),
@@ -97,14 +103,14 @@ rule export_topk:
     input:
         sae=rules.calibrate_sae.output.sae,
         config=rules.calibrate_sae.output.config,
-        activations=shards(rules.extract_activations.output.activations),
+        activations=activations_of_part,
         tokens=rules.tokenize_notes.output.tokens,
     output:
-        topk=directory(L.sae("topk")),
+        topk=directory(L.sae("topk/{part}")),
     log:
-        L.log("export_topk", "model", "layer", "sae"),
+        L.log("export_topk", "model", "layer", "sae", "part"),
     benchmark:
-        L.benchmark("export_topk", "model", "layer", "sae")
+        L.benchmark("export_topk", "model", "layer", "sae", "part")
     conda:
         "../envs/torch.yaml"
     threads: HALF
@@ -114,9 +120,11 @@ rule export_topk:
         gpu=gpus(SAES, "sae"),
     params:
         k=lambda wildcards: SAES[wildcards.sae].k,
-        parts=lambda wildcards: L.sae("checkpoints/topk").format(**wildcards),
+        unfinished=lambda wildcards: L.sae("checkpoints/topk/{part}").format(
+            **wildcards
+        ),
     message:
-        "Exporting the top latents of every token ({wildcards.model}, {wildcards.sae})"
+        "Exporting the top latents of every token of {wildcards.part} ({wildcards.model}, {wildcards.sae})"
     script:
         "../workflow/scripts/export_topk.py"
 

@@ -179,23 +179,39 @@ def test_models_without_bos_start_windows_with_what_separated_documents(tmp_path
         sink_token_id(Tokens(None, None), LlamaConfig(**GROUPED | {"bos_token_id": None}))
 
 
-@pytest.mark.parametrize("bits", ["8bit", "4bit"])
-def test_quantisation_without_a_gpu_is_refused(bits: str):
-    if torch.cuda.is_available():
-        pytest.skip("this machine has a GPU")
-    with pytest.raises(UserError, match=f"quantization {bits} needs a GPU"):
-        quantized("some/model", bits, torch.bfloat16)
+@pytest.mark.parametrize(
+    ("bits", "layer_type", "share", "error"),
+    [("8bit", "Linear8bitLt", 0.35, 0.05), ("4bit", "Linear4bit", 0.25, 0.5)],
+)
+def test_a_quantised_decoder_gives_nearly_the_same_states_in_less_memory(
+    tmp_path: Path, bits: str, layer_type: str, share: float, error: float
+):
+    pytest.importorskip("bitsandbytes", reason="requirements-quantization.txt is optional")
+    torch.manual_seed(0)
+    config = LlamaConfig(**GROUPED | {"hidden_size": 128, "intermediate_size": 512})
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    whole = load_block_reader(str(tmp_path), 2)
+    reader = load_block_reader(str(tmp_path), 2, quantization=bits)
+    blocks, whole_blocks = decoder_blocks(reader.decoder), decoder_blocks(whole.decoder)
+    assert len(blocks) == 3
+    assert type(blocks[0].mlp.up_proj).__name__ == layer_type
+    size, whole_size = (
+        sum(p.numel() * p.element_size() for p in each.parameters())
+        for each in (blocks, whole_blocks)
+    )
+    assert size < share * whole_size
+    expected = whole(token_ids())
+    found = reader(token_ids()).to(expected)
+    assert 0 < (found - expected).norm() < error * expected.norm()
 
 
 def test_quantisation_without_its_package_is_refused(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(UserError, match="install it"):
+    with pytest.raises(UserError, match="requirements-quantization"):
         quantized("some/model", "8bit", torch.bfloat16)
 
 
 def test_quantisation_is_asked_of_transformers(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
     assert quantized("some/model", "none", torch.bfloat16) == {}
     eight = quantized("some/model", "8bit", torch.bfloat16)["quantization_config"]

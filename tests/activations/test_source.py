@@ -1,6 +1,7 @@
 """Models are found without running anyone's code, and refused in one sentence."""
 
 import http.server
+import socket
 import sys
 import threading
 from collections.abc import Iterator
@@ -77,6 +78,13 @@ def use_hub(monkeypatch: pytest.MonkeyPatch, cache: Path, address: str) -> None:
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
 
 
+def closed_endpoint() -> str:
+    """An address of loopback where nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{probe.getsockname()[1]}"
+
+
 def test_a_gated_model_is_explained(hub: None):
     with pytest.raises(UserError, match="gated: accept its licence"):
         resolve_source("gated/model").file("config.json")
@@ -88,10 +96,26 @@ def test_an_unknown_model_is_explained(hub: None):
 
 
 def test_an_unreachable_hub_is_explained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    use_hub(monkeypatch, tmp_path, "http://127.0.0.1:9")  # the discard port: nobody listens
-    monkeypatch.setattr("time.sleep", lambda seconds: None)  # the client waits between tries
+    use_hub(monkeypatch, tmp_path, closed_endpoint())
+
+    def wait(seconds: float) -> None:
+        pytest.fail("the client waits to try again")
+
+    monkeypatch.setattr("time.sleep", wait)
     with pytest.raises(UserError, match="hub cannot be reached"):
         resolve_source("owner/model").file("config.json")
+
+
+def test_without_a_hub_a_cached_model_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    use_hub(monkeypatch, tmp_path, closed_endpoint())
+    folder = tmp_path / "models--owner--model"
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs/main").write_text("0" * 40)
+    snapshot = folder / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    (snapshot / "config.json").write_text("{}")
+    assert resolve_source("owner/model").file("config.json") == snapshot / "config.json"
+    assert resolve_source("owner/model").file("gliner_config.json") is None
 
 
 def test_an_invalid_hub_id_is_explained():
@@ -100,7 +124,7 @@ def test_an_invalid_hub_id_is_explained():
 
 
 def test_offline_an_uncached_model_is_explained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    use_hub(monkeypatch, tmp_path, "http://127.0.0.1:9")
+    use_hub(monkeypatch, tmp_path, closed_endpoint())
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(UserError, match="not in the local cache"):
         resolve_source("owner/model").file("config.json")

@@ -107,6 +107,19 @@ def test_training_memory_covers_the_state_and_the_buffer():
     assert requests().sae_training_memory_mb(WILDCARDS) > state_mb
 
 
+@pytest.mark.parametrize(("gpus", "copies"), [(0, 4), (4, 1)])
+def test_training_memory_counts_every_process(gpus, copies):
+    raw = yaml.safe_load((ROOT / "config/medgemma-27b.yaml").read_text())
+
+    def asked(**changes) -> int:
+        study = parse_config(raw | {"saes": [raw["saes"][0] | changes]})
+        return Requests(study).sae_training_memory_mb(WILDCARDS)
+
+    state_mb = 16 * 2 * 65_536 * 5376 / 1e6
+    more = asked(gpus=gpus, processes=4) - asked(gpus=gpus, processes=1)
+    assert more >= 3 * 1000 + (copies - 1) * state_mb
+
+
 def test_encoding_time_follows_the_activations(files):
     ask = requests().sae_encoding_runtime_min
     assert ask(WILDCARDS, files(a=10**12)) > ask(WILDCARDS, files(a=10**9))

@@ -101,7 +101,7 @@ def test_rows_of_tokens_activations_and_latents_add_up(study):
     documents: set[str] = set()
     for shard in SHARDS:
         tokens = read(study / MODEL / f"tokens/{shard}.parquet")
-        topk = read(study / SAE / f"topk/{shard}.parquet")
+        topk = read(study / SAE / f"topk/part-0000/{shard}.parquet")
         activations = open_shard(study / LAYER / f"activations/{shard}.safetensors")
         assert tokens.height == topk.height == activations.n_rows
         assert topk.select(tokens.columns).equals(tokens)
@@ -133,7 +133,7 @@ def test_entity_spans_are_where_they_say(study):
 
 
 def test_latents_are_sorted_positive_and_normalised(study):
-    topk = read(study / SAE / "topk/val-00000.parquet")
+    topk = read(study / SAE / "topk/part-0000/val-00000.parquet")
     values = topk["z_values"].to_list()
     for z, z_norm in zip(values[:500], topk["z_values_norm"].to_list()[:500], strict=True):
         assert len(z) <= 16

@@ -151,13 +151,14 @@ def test_metrics(run, plant, write_latents, tmp_path, statistics, monkeypatch):
     assert pl.read_csv(retrieval["detail"]).columns == list(columns.RETRIEVAL_DETAIL)
     assert pl.read_csv(retrieval["summary"]).columns == list(columns.RETRIEVAL_SUMMARY)
     assert pl.read_csv(retrieval["baselines"]).columns == list(columns.RETRIEVAL_BASELINES)
-    (tmp_path / "topk").mkdir()
+    part = tmp_path / "topk/part-0000"
+    part.mkdir(parents=True)
     codes = table.select("latent_ids", "z_values", "z_values_norm")
-    codes.write_parquet(tmp_path / "topk" / "train-00000.parquet")
+    codes.write_parquet(part / "train-00000.parquet")
     table.drop(codes.columns).write_parquet(tmp_path / "located.parquet")
     compared = run(
         "compare_poolings",
-        {"occurrences": str(tmp_path / "located.parquet"), "topk": str(tmp_path / "topk")},
+        {"occurrences": str(tmp_path / "located.parquet"), "topk": [str(part)]},
         {"poolings": "poolings.csv"},
         pooling="last",
         k=16,

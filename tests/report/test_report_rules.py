@@ -104,10 +104,14 @@ def snakemake(folder: Path, *arguments: str) -> str:
     return done.stdout + done.stderr
 
 
+def rules_of_the_report() -> str:
+    files = (*(ROOT / "rules").glob("*figures*.smk"), ROOT / "rules/report.smk")
+    return "".join(file.read_text() for file in files)
+
+
 @pytest.mark.slow
 def test_the_report_gathers_every_figure_with_its_caption(planted_run: Path) -> None:
-    files = ("figures.smk", "report.smk", "imaging_figures.smk")
-    text = "".join((ROOT / "rules" / name).read_text() for name in files)
+    text = rules_of_the_report()
     allowed = [line[5:-1] for line in map(str.strip, text.splitlines()) if line.startswith("rule ")]
     target = "results/planted/figures/benchmarks.svg"
     only = ["--allowed-rules", *allowed, "--"]
@@ -127,8 +131,7 @@ def test_the_report_gathers_every_figure_with_its_caption(planted_run: Path) -> 
 
 
 def test_every_caption_belongs_to_a_rule_and_every_rule_has_its_caption() -> None:
-    files = ("figures.smk", "report.smk", "imaging_figures.smk")
-    text = "".join((ROOT / "rules" / name).read_text() for name in files)
+    text = rules_of_the_report()
     used = re.findall(r'caption="\.\./report/(\w+)\.rst"', text)
     assert len(used) == len(set(used)) == text.count("report(\n")
     assert {path.stem for path in (ROOT / "report").glob("*.rst")} == {*used, "workflow"}

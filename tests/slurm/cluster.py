@@ -1,25 +1,36 @@
 """A Slurm of one node on loopback, with two GPUs that are not there.
 
 The daemons read /etc/slurm (job steps drop SLURM_CONF), so a machine that has a Slurm
-configuration of its own is left alone. Everything else lives in one run folder.
+configuration of its own is left alone. Everything else lives in one run folder. One cluster
+at a time runs on a machine: a second waits for the first to end.
+
+A run may be killed at any point, and then leaves daemons, jobs and files behind. All of its
+processes carry a mark in their environment, and its files one in their first line: the next
+run ends and overwrites what is so marked before it starts.
 """
 
+import fcntl
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 ETC = Path("/etc/slurm")
 FILES = ("slurm.conf", "gres.conf", "cgroup.conf")
-MARK = "# MedSAE test cluster: removed when the tests end.\n"
-MEMORY_MB = 12000
+LOCK = Path("/run/medsae-test-cluster.lock")
+FILE_MARK = "# MedSAE test cluster: removed when the tests end.\n"
+PROCESS_MARK = "MEDSAE_TEST_CLUSTER"
+MEMORY_MB = 100_000
 N_GPUS = 2
-PORTS = (16817, 16818)
+# What takes a second on a free machine may take minutes on a busy one.
+PATIENCE_S = 300
 
 SLURM_CONF = """\
-ClusterName=ci
+ClusterName=medsae
 SlurmctldHost={host}(127.0.0.1)
 AuthType=auth/none
 CredType=cred/none
@@ -47,7 +58,9 @@ SelectTypeParameters=CR_Core_Memory
 DefMemPerCPU=200
 SchedulerParameters=sched_interval=1,bf_interval=1
 GresTypes=gpu
-MinJobAge=3600
+MinJobAge=86400
+MessageTimeout=100
+SlurmdTimeout=0
 KillWait=2
 AccountingStorageType=accounting_storage/none
 NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory} Gres=gpu:fake:{gpus}
@@ -61,9 +74,16 @@ class Cluster:
 
     def __init__(self, run: Path) -> None:
         self.run = run
+        self._daemons: dict[str, subprocess.Popen] = {}
+        self._lock = LOCK.open("w")
 
     def start(self) -> None:
-        """Raises ``RuntimeError`` if the node is not idle within half a minute."""
+        """End what an earlier run has left, then start.
+
+        Raises ``RuntimeError`` if a daemon ends or the node does not become idle.
+        """
+        fcntl.flock(self._lock, fcntl.LOCK_EX)  # let go by the system if this process is killed
+        end_marked_processes()
         host = socket.gethostname().split(".")[0]
         for folder in ("state", "spool", "dev"):
             (self.run / folder).mkdir(parents=True)
@@ -73,8 +93,9 @@ class Cluster:
             "slurm.conf": SLURM_CONF.format(
                 host=host,
                 run=self.run,
-                ports=PORTS,
-                cpus=os.cpu_count(),
+                ports=free_ports(2),
+                # Jobs that only wait do not keep those that compute from starting.
+                cpus=6 + (os.cpu_count() or 1),
                 memory=MEMORY_MB,
                 gpus=N_GPUS,
             ),
@@ -82,50 +103,60 @@ class Cluster:
             f"File={self.run}/dev/fakegpu[0-{N_GPUS - 1}]\n",
             "cgroup.conf": "CgroupPlugin=cgroup/v1\n",
         }
-        ETC.mkdir(exist_ok=True)
+        ETC.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
-            (ETC / name).write_text(MARK + text)
-        subprocess.run(["slurmctld"], check=True, timeout=30)
-        subprocess.run(["slurmd", "-N", host], check=True, timeout=30)
-        deadline = time.monotonic() + 30
-        while self._state() != "idle":
-            if time.monotonic() > deadline:
-                raise RuntimeError(f"the node is '{self._state()}':\n{self._logs()}")
-            time.sleep(0.5)
+            (ETC / name).write_text(FILE_MARK + text)
+        for command in (["slurmctld", "-D", "-c"], ["slurmd", "-D", "-N", host]):
+            self._daemons[command[0]] = spawn(command, self.run / f"{command[0]}.out")
+        wait_until(self._is_idle, "the node is not idle", self._logs)
 
     def stop(self) -> None:
-        """Cancel what still runs, end the daemons, take the files away."""
-        subprocess.run(["scancel", "--user=root", "--hurry"], timeout=10, capture_output=True)
-        deadline = time.monotonic() + 10
-        while self.jobs() and time.monotonic() < deadline:
-            time.sleep(0.5)
-        for name in ("slurmd", "slurmctld"):
-            _end(self.run / f"{name}.pid")
+        """End every job and both daemons, and take the files away."""
+        end_marked_processes()
+        for daemon in self._daemons.values():
+            daemon.wait()
         for name in FILES:
             (ETC / name).unlink(missing_ok=True)
+        self._lock.close()
 
     def jobs(self) -> list[str]:
-        """Ids of the jobs that wait or run."""
-        shown = subprocess.run(["squeue", "-h", "-o", "%i"], capture_output=True, timeout=10)
-        return shown.stdout.decode().split()
+        """Ids of the jobs that wait, run or are about to end."""
+        return ask("squeue", "-h", "-o", "%i").split()
+
+    def cancel(self, *jobs: str) -> None:
+        """Cancel ``jobs``, those that have ended meanwhile excepted, and wait for their end."""
+        subprocess.run(["scancel", *jobs], env=environment(), capture_output=True)
+        wait_until(lambda: not {*jobs} & {*self.jobs()}, "jobs go on after scancel", self._logs)
 
     def history(self) -> list[dict[str, str]]:
         """Every job this cluster has seen, as `scontrol show job` tells it, oldest first."""
-        shown = subprocess.run(
-            ["scontrol", "-o", "show", "job"], capture_output=True, text=True, timeout=10
-        )
-        lines = [line for line in shown.stdout.splitlines() if line.startswith("JobId=")]
+        shown = ask("scontrol", "-o", "show", "job")
+        lines = [line for line in shown.splitlines() if line.startswith("JobId=")]
         records = [
             dict(word.split("=", 1) for word in line.split() if "=" in word) for line in lines
         ]
         return sorted(records, key=lambda record: int(record["JobId"]))
 
-    def _state(self) -> str:
-        command = ["timeout", "3", "sinfo", "-h", "-p", "cpu", "-o", "%t"]
-        return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    def history_of(self, rule: str) -> list[dict[str, str]]:
+        """The jobs of ``rule``, oldest first."""
+        return [job for job in self.history() if rule_of(job) == rule]
+
+    def _is_idle(self) -> bool:
+        for name, daemon in self._daemons.items():
+            if daemon.poll() is not None:
+                raise RuntimeError(f"{name} has ended:\n{self._logs()}")
+        command = ["timeout", "60", "sinfo", "-h", "-p", "cpu", "-o", "%t"]
+        shown = subprocess.run(command, env=environment(), capture_output=True, text=True)
+        return shown.stdout.strip() == "idle"
 
     def _logs(self) -> str:
-        return "\n".join(path.read_text()[-2000:] for path in sorted(self.run.glob("*.log")))
+        files = (*sorted(self.run.glob("*.log")), *sorted(self.run.glob("*.out")))
+        return "\n".join(file.read_text()[-2000:] for file in files)
+
+
+def rule_of(job: dict[str, str]) -> str:
+    """The rule that the Slurm plugin of Snakemake names in a job's comment."""
+    return job.get("Comment", "").removeprefix("rule_").partition("_wildcards_")[0]
 
 
 def why_not() -> str | None:
@@ -136,25 +167,85 @@ def why_not() -> str | None:
         return "the test cluster needs root"
     for name in FILES:
         path = ETC / name
-        if path.exists() and not path.read_text().startswith(MARK):
+        if path.exists() and not path.read_text().startswith(FILE_MARK):
             return f"this machine has a Slurm configuration of its own ({path})"
-    for port in PORTS:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return f"port {port} is in use (another test cluster?)"
     return None
 
 
-def _end(pid_file: Path) -> None:
-    if not pid_file.exists():
-        return
-    pid = int(pid_file.read_text())
-    for signal in (15, 9):
+def environment() -> dict[str, str]:
+    """This process' environment without what would lead to another Slurm or Snakemake profile."""
+    foreign = ("SLURM", "SBATCH", "SRUN", "SNAKEMAKE")
+    return {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+
+
+def spawn(command: list[str], output: Path, **variables: str) -> subprocess.Popen:
+    """Start ``command``, marked as the cluster's and dying with this process."""
+    with output.open("w") as handle:
+        return subprocess.Popen(
+            ["setpriv", "--pdeathsig", "KILL", "--", *command],
+            env=environment() | variables | {PROCESS_MARK: "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=handle,
+            stderr=subprocess.STDOUT,
+        )
+
+
+def ask(*command: str) -> str:
+    """What a command of Slurm prints; it is asked again while the controller is too busy."""
+    answers = []
+
+    def answered() -> bool:
+        answers.append(subprocess.run(command, env=environment(), capture_output=True, text=True))
+        return answers[-1].returncode == 0
+
+    wait_until(answered, " ".join(command), lambda: answers[-1].stderr)
+    return answers[-1].stdout
+
+
+def wait_until(condition: Callable[[], object], otherwise: str, why: Callable[[], str]) -> None:
+    """Wait for ``condition()``; raises ``RuntimeError`` after ``PATIENCE_S``."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"{otherwise}:\n{why()}")
+        time.sleep(0.2)
+
+
+def free_ports(n: int) -> list[int]:
+    """Ports of loopback that nobody listens on."""
+    probes = [socket.socket() for _ in range(n)]
+    try:
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
+    finally:
+        for probe in probes:
+            probe.close()
+
+
+def end_marked_processes() -> None:
+    """Kill daemons, jobs and submitters of this or an earlier cluster; return when all are gone."""
+    wait_until(_none_is_left, "processes cannot be killed", lambda: str(marked_processes()))
+
+
+def marked_processes() -> list[int]:
+    """Ids of the living processes that were started by ``spawn``, or by a process that was."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
         try:
-            os.kill(pid, signal)
+            environment = (place / "environ").read_bytes()
+        except OSError:  # it has ended meanwhile
+            continue
+        if f"{PROCESS_MARK}=".encode() in environment and int(place.name) != os.getpid():
+            found.append(int(place.name))
+    return found
+
+
+def _none_is_left() -> bool:
+    pids = marked_processes()
+    for pid in pids:
+        try:
+            os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
-            return
-        for _ in range(20):
-            time.sleep(0.25)
-            if not Path(f"/proc/{pid}").exists():
-                return
+            continue
+    return not pids

@@ -1,117 +1,111 @@
 """A small study on a real Slurm: killed on the way, and the same as a local run."""
 
 import hashlib
-import subprocess
-from collections.abc import Callable
+import re
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
 import polars as pl
 import pytest
-import yaml
 
-from medsae.config import Config, parse_config
+from medsae.config import parse_config
 from medsae.config.resources import Requests
-from tests.e2e.conftest import run_snakemake, study_config
 from tests.e2e.test_estimates_hold import MEMORY
+from tests.slurm.cluster import rule_of
+from tests.slurm.study import LAYER, SAE
 
 pytestmark = pytest.mark.slow
 
 # What differs from run to run by its nature: times, memory, and training states.
-OF_A_RUN = ("logs/", "benchmarks", "checkpoints/", "figures/benchmarks", "figures/training")
+OF_A_RUN = ("logs/", "benchmarks/", "checkpoints/")
 OF_A_RUN_COLUMNS = {"tokens_per_s", "peak_memory_mb"}
-MINUTES = 60
-
-
-@pytest.fixture(scope="module")
-def config(tmp_path_factory) -> dict:
-    """All rules of the study of the end-to-end tests, with as little work in each as goes."""
-    config = study_config(tmp_path_factory.mktemp("config"))
-    config["demo_corpus"] = {"n_notes": 60, "n_training_notes": 24}
-    config["models"] = [config["models"][0] | {"layers": [1]}]
-    config["saes"][0] |= {"n_latents": 256, "k": 8, "gpus": 1}
-    config["saes"][0]["training"] |= {
-        "n_tokens": 800_000,
-        "batch_size": 256,
-        "checkpoint_every": 20,
-        "validate_every": 500,
-        "log_every": 100,
-    }
-    config["ner"]["adapt"] |= {"n_steps": 4, "n_head_steps": 4}
-    config["polysemy"] |= {
-        "min_occurrences": 3,
-        "n_permutations": 99,
-        "n_bootstrap": 99,
-        "ablation": {"max_latents_per_sense": 1, "max_occurrences_per_sense": 1},
-    }
-    return config
-
-
-@pytest.fixture(scope="module")
-def local(tmp_path_factory, config) -> Path:
-    """The results of the study run without Slurm."""
-    folder = tmp_path_factory.mktemp("local")
-    run_snakemake(folder, config, "all")
-    return folder / "results"
+SHARDS = ("train-00000", "train-00001", "val-00000")
 
 
 def test_a_study_killed_twice_on_slurm_ends_as_the_local_one(
-    cluster, snakemake, config, local, tmp_path
+    cluster, on_slurm, study, local_run, failing_jobs, tmp_path
 ):
-    path = tmp_path / "config.yaml"
-    path.write_text(yaml.safe_dump(config))
-    command = ("all", "--snakefile", "Snakefile", "--configfile", str(path))
-
-    # The submitting Snakemake dies in the middle of the shards, and its jobs with it.
-    run = snakemake(tmp_path, *command)
-    run.wait_for(made(tmp_path, "activations/train-00000.*"), timeout=30 * MINUTES)
+    # The submitting Snakemake dies in the middle of a shard, and all jobs with it.
+    run = on_slurm(tmp_path, *study)
+    run.wait_for(lambda: "COMPLETED" in states(jobs(cluster, tmp_path), "extract_activations"))
     run.kill()
-    subprocess.run(["scancel", *cluster.jobs()], check=False)
-    snakemake(tmp_path, *command, "--unlock").succeeds(timeout=2 * MINUTES)
-    finished = {
-        file: file.stat().st_mtime_ns
-        for file in (*tmp_path.glob("results/**/tokens/*"), *tmp_path.glob("results/demo/ner/*/*"))
+    cluster.cancel(*(job["JobId"] for job in jobs(cluster, tmp_path) if is_alive(job)))
+    finished = completed(jobs(cluster, tmp_path))
+    kept = {
+        shard
+        for shard in SHARDS
+        if f"rule_extract_activations_wildcards_tiny_1_{shard}" in finished
     }
+    times = {path.stem: path.stat().st_mtime_ns for path in activations(tmp_path)}
+    assert 0 < len(kept) < len(SHARDS)
+    assert kept <= times.keys()
 
-    # A training job is cancelled after its first checkpoint.
-    run = snakemake(tmp_path, *command)
-    run.wait_for(made(tmp_path, "checkpoints/**/step_*"), timeout=30 * MINUTES)
-    (training,) = (job for job in running(cluster) if "rule_train_sae" in job["Comment"])
-    subprocess.run(["scancel", training["JobId"]], check=True)
-    run.succeeds(timeout=60 * MINUTES)
+    # Later, a training job is cancelled after its first checkpoint.
+    on_slurm(tmp_path, *study, "--unlock").succeeds()
+    run = on_slurm(tmp_path, *study)
+    run.wait_for(lambda: any(tmp_path.glob(f"{SAE}/checkpoints/*/step_*")), every_s=0.02)
+    (training,) = (job for job in jobs(cluster, tmp_path, "train_sae") if is_alive(job))
+    cluster.cancel(training["JobId"])
+    run.succeeds()
 
-    trained = [job for job in cluster.history() if "rule_train_sae" in job.get("Comment", "")]
-    assert [job["JobState"] for job in trained] == ["CANCELLED", "COMPLETED"]
-    assert all(job["TresPerJob"] == "gres:gpu:1" for job in trained)
-    assert all(job["Partition"] == "gpu" for job in trained)
-    (log,) = tmp_path.glob("results/**/logs/train_sae/*.log")
-    assert "going on from step" in log.read_text()
+    # What had finished was left alone; what was killed ran to its end, once.
+    submitted = jobs(cluster, tmp_path)
+    n_submitted = Counter(job["Comment"] for job in submitted)
+    assert {n_submitted[comment] for comment in finished} == {1}
+    assert set(completed(submitted).values()) == {1}
+    unchanged = {
+        path.stem
+        for path in activations(tmp_path)
+        if path.stat().st_mtime_ns == times.get(path.stem)
+    }
+    assert unchanged == kept
+    assert {path.stem for path in activations(tmp_path)} == set(SHARDS)
 
-    kept = [file for file, time_ns in finished.items() if file.stat().st_mtime_ns == time_ns]
-    assert kept, "every finished shard was computed again"
-    check_requests(cluster, parse_config(config))
-    assert differences(local, tmp_path / "results") == []
+    assert states(submitted, "train_sae") == ["CANCELLED", "COMPLETED"]
+    (log,) = tmp_path.glob("results/demo/logs/train_sae/*.log")
+    step = int(re.search(r"going on from step (\d+)", log.read_text())[1])
+    assert 0 < step < 1_500_000 // 128
+    folder, run = local_run
+    run.succeeds()
+    assert differences(folder / "results", tmp_path / "results") == []
 
 
-def check_requests(cluster, config: Config) -> None:
-    """Every job asked for the memory of its formula: once, or more after it was killed."""
-    formulas, wildcards = Requests(config), SimpleNamespace(model="smollm2-135m", sae="topk-1024")
+def test_every_job_asks_for_what_its_formula_says(cluster, config):
+    formulas = Requests(parse_config(config))
+    wildcards = SimpleNamespace(model="tiny", sae="topk-1024")
     for rule, name in MEMORY.items():
         formula = getattr(formulas, name)
-        allowed = {f"{formula(wildcards, attempt=attempt)}M" for attempt in (1, 2, 3)}
-        jobs = [job for job in cluster.history() if f"rule_{rule}_" in job.get("Comment", "") + "_"]
-        assert jobs, rule
-        assert jobs[0]["MinMemoryNode"] == f"{formula(wildcards, attempt=1)}M"
-        assert {job["MinMemoryNode"] for job in jobs} <= allowed
+        # The training was cancelled once, and then asks for more.
+        attempts = {1, 2} if rule == "train_sae" else {1}
+        asked = {job["MinMemoryNode"] for job in cluster.history_of(rule)}
+        assert asked == {f"{formula(wildcards, attempt=attempt)}M" for attempt in attempts}, rule
+    for rule, n_gpus in {"extract_activations": 2, "train_sae": 1, "export_topk": 1}.items():
+        found = {(job["TresPerJob"], job["Partition"]) for job in cluster.history_of(rule)}
+        assert found == {(f"gres:gpu:{n_gpus}", "gpu")}, rule
 
 
-def made(folder: Path, pattern: str) -> Callable[[], bool]:
-    """Whether an artifact like ``pattern`` exists by now."""
-    return lambda: any(folder.glob(f"results/**/{pattern}"))
+def jobs(cluster, folder: Path, rule: str | None = None) -> list[dict[str, str]]:
+    """The jobs submitted from ``folder``, or those of one rule, oldest first."""
+    here = [job for job in cluster.history() if job["WorkDir"] == str(folder)]
+    return [job for job in here if rule in (None, rule_of(job))]
 
 
-def running(cluster) -> list[dict[str, str]]:
-    return [job for job in cluster.history() if job["JobState"] == "RUNNING"]
+def states(submitted: list[dict[str, str]], rule: str) -> list[str]:
+    return [job["JobState"] for job in submitted if rule_of(job) == rule]
+
+
+def completed(submitted: list[dict[str, str]]) -> Counter[str]:
+    """How often each job, named by rule and wildcards, ran to its end."""
+    return Counter(job["Comment"] for job in submitted if job["JobState"] == "COMPLETED")
+
+
+def is_alive(job: dict[str, str]) -> bool:
+    return job["JobState"] in ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING")
+
+
+def activations(folder: Path) -> list[Path]:
+    return sorted(folder.glob(f"{LAYER}/activations/*.safetensors"))
 
 
 def differences(one: Path, other: Path) -> list[str]:

@@ -11,7 +11,7 @@ with job(snakemake):
 
     files, place = snakemake.input, snakemake.wildcards
     calibration = pl.read_parquet(files.calibration)
-    found = find_top_contexts(files_in(files.topk), files.spans, calibration.height)
+    found = find_top_contexts(files_in(*files.topk), files.spans, calibration.height)
     tokens = top_tokens(found, files.notes)
     with atomic_path(snakemake.output.top_tokens) as path:
         tokens.write_csv(path)

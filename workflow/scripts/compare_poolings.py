@@ -12,7 +12,7 @@ with job(snakemake):
     names, params = snakemake.wildcards, snakemake.params
     compared = compare_poolings(
         pl.read_parquet(snakemake.input.occurrences),
-        files_in(snakemake.input.topk),
+        files_in(*snakemake.input.topk),
         params.pooling,
         params.k,
         params.depth,

@@ -14,9 +14,10 @@ from medsae.io import UserError
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS", "RAYON_NUM_THREADS")
 
 
-def files_in(folder: str) -> list[Path]:
-    """The files, one per shard, of a folder that a job wrote, in the order of the shards."""
-    return sorted(path for path in Path(folder).iterdir() if not path.name.startswith("."))
+def files_in(*folders: str) -> list[Path]:
+    """The files, one per shard, of folders that jobs wrote, in the order of the shards."""
+    files = (path for folder in folders for path in Path(folder).iterdir())
+    return sorted((path for path in files if not path.name.startswith(".")), key=lambda p: p.name)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Rule export_topk: activations of all shards and an SAE -> the largest latents per token."""
+"""Rule export_topk: activations of some shards and an SAE -> the largest latents per token."""
 
 from entry import files_in, job
 
@@ -13,15 +13,16 @@ with job(snakemake):
     from medsae.store import open_shard
 
     source, params = snakemake.input, snakemake.params
-    tokens = files_in(source.tokens)
+    shards = {Path(path).stem for path in source.activations}
+    tokens = [path for path in files_in(source.tokens) if path.stem in shards]
     data = [open_shard(path).fingerprint for path in source.activations]
     # A killed job goes on after its last shard; shards of another SAE or of other notes have
     # another folder. The output itself is wiped when a job fails, so it is filled at the end.
-    parts = Path(params.parts) / fingerprint([source.sae, *tokens], data, params.k)
+    folder = Path(params.unfinished) / fingerprint([source.sae, *tokens], data, params.k)
     export_shards(
-        source.activations, tokens, load_sae(source.sae).to(best_device()), params.k, parts
+        source.activations, tokens, load_sae(source.sae).to(best_device()), params.k, folder
     )
-    for leftover in parts.glob(".*.tmp*"):  # of a job killed while it wrote
+    for leftover in folder.glob(".*.tmp*"):  # of a job killed while it wrote
         leftover.unlink()
-    parts.rename(snakemake.output.topk)
-    shutil.rmtree(params.parts)
+    folder.rename(snakemake.output.topk)
+    shutil.rmtree(params.unfinished)

@@ -10,7 +10,7 @@ with job(snakemake):
 
     pooled = pool_occurrences(
         pl.read_parquet(snakemake.input.occurrences),
-        files_in(snakemake.input.topk),
+        files_in(*snakemake.input.topk),
         snakemake.params.pooling,
         snakemake.params.k,
     )

@@ -22,6 +22,6 @@ with job(snakemake):
         [Path(path) for path in snakemake.input.train],
         [Path(path) for path in snakemake.input.val],
         params.checkpoints,
-        configured.processes or max(1, configured.gpus),
+        configured.n_processes,
         snakemake.threads,
     )

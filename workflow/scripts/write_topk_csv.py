@@ -9,7 +9,7 @@ with job(snakemake):
 
     write_topk_csv(
         pl.read_parquet(snakemake.input.occurrences),
-        files_in(snakemake.input.topk),
+        files_in(*snakemake.input.topk),
         snakemake.input.notes,
         snakemake.output.table,
         k=snakemake.params.k,

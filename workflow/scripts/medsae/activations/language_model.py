@@ -115,7 +115,7 @@ def load_block_reader(
     Weights above are never read. One GPU is used if there is one, and accelerate spreads
     the blocks over several. ``quantization`` "8bit" or "4bit" keeps the weights in so many bits.
     Raises ``UserError`` for a layer beyond the model's depth, and for quantisation without
-    CUDA or bitsandbytes.
+    bitsandbytes.
     """
     config = load_config(source, trust_remote_code)
     text = config.get_text_config(decoder=True)
@@ -160,19 +160,14 @@ def truncated_config(config: Any, n_layers: int) -> Any:
 def quantized(source: str, quantization: str, dtype: torch.dtype) -> dict[str, Any]:
     """What ``from_pretrained`` is told to load weights in fewer bits; nothing for "none".
 
-    Raises ``UserError`` without CUDA or without bitsandbytes.
+    Raises ``UserError`` without bitsandbytes.
     """
     if quantization == "none":
         return {}
-    if not torch.cuda.is_available():
-        raise UserError(
-            f"{source}: quantization {quantization} needs a GPU with CUDA, and there is none "
-            "here: remove `quantization`, or ask for `gpus`."
-        )
     if importlib.util.find_spec("bitsandbytes") is None:
         raise UserError(
-            f"{source}: quantization {quantization} needs the package bitsandbytes: install it "
-            "beside torch, or remove `quantization`."
+            f"{source}: quantization {quantization} needs the package bitsandbytes: pip install "
+            "-r requirements-quantization.txt, or remove `quantization`."
         )
     if quantization == "8bit":
         bits = BitsAndBytesConfig(load_in_8bit=True)
@@ -193,7 +188,11 @@ def _from_pretrained(
     found = resolve_source(source)
     weights = quantized(source, quantization, getattr(torch, dtype))
     n_gpus = torch.cuda.device_count()
-    placement = {"device_map": "auto" if n_gpus > 1 else {"": 0}} if n_gpus else {}
+    placement: dict[str, Any] = {}
+    if n_gpus:
+        placement = {"device_map": "auto" if n_gpus > 1 else {"": 0}}
+    elif weights:  # bitsandbytes looks for a GPU unless it is told
+        placement = {"device_map": {"": "cpu"}}
     transformers_logging.disable_progress_bar()
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()  # it would list every weight left unread

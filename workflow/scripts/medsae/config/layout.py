@@ -5,10 +5,14 @@ Paths are patterns with Snakemake wildcards (``{model}``, ``{layer}``, ``{sae}``
 configuration and already filled in.
 """
 
+from math import ceil
+
 from medsae.config.schema import Config
 
 DEMO = "resources/demo"
 DEMO_SCANS = "resources/scans"
+SHARDS_PER_PART = 16
+"""Shards whose top latents one job exports: several, since each takes seconds on a GPU."""
 
 
 class Layout:
@@ -82,6 +86,16 @@ class Layout:
     def shards(self) -> list[str]:
         """All shards, training first."""
         return self.train_shards + self.val_shards
+
+    @property
+    def parts(self) -> dict[str, list[str]]:
+        """The shards divided among the jobs that export top latents: name of a part -> shards."""
+        shards = self.shards
+        n = ceil(len(shards) / SHARDS_PER_PART)
+        bounds = [len(shards) * index // n for index in range(n + 1)]
+        return {
+            f"part-{index:04d}": shards[bounds[index] : bounds[index + 1]] for index in range(n)
+        }
 
     @property
     def batches(self) -> list[str]:

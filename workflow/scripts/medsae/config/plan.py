@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from medsae.config import estimates as est
+from medsae.config.layout import Layout
 from medsae.config.sae_section import Sae
 from medsae.config.schema import Config, LanguageModel
 from medsae.io import UserError
@@ -183,7 +184,7 @@ def _sae_stages(
     hours = est.sae_encoding_seconds(sae, d_model, held_in) / 3600
     yield Stage("calibrate_sae", what, 1, sae.gpus, hours, encoding)
     hours = est.topk_seconds(sae, d_model, tokens) / 3600
-    yield Stage("export_topk", what, 1, sae.gpus, hours, encoding)
+    yield Stage("export_topk", what, len(Layout(config).parts), sae.gpus, hours, encoding)
 
 
 def as_markdown(plan: Plan, assumed: str = "") -> str:

@@ -90,11 +90,15 @@ class Requests:
         return as_minutes(seconds, attempt)
 
     def sae_training_memory_mb(self, wildcards: Any, attempt: int = 1) -> int:
-        """Host memory of SAE training: the shuffle buffer and, for checkpoints, the whole state."""
+        """Host memory of SAE training: each process with its shuffle buffer, and the state.
+
+        On GPUs the host holds the state once, for checkpoints; without, once per process.
+        """
         sae, model = self._sae(wildcards), self._model(wildcards)
         state = estimates.sae_training_device_bytes(sae, model.size.d_model)
-        buffer = estimates.shuffle_buffer_bytes(sae, model)
-        return as_mb(estimates.process_bytes(sae.gpus) + buffer + state, attempt)
+        process = estimates.process_bytes(sae.gpus) + estimates.shuffle_buffer_bytes(sae, model)
+        copies = 1 if sae.gpus else sae.n_processes
+        return as_mb(sae.n_processes * process + copies * state, attempt)
 
     def sae_training_runtime_min(self, wildcards: Any, attempt: int = 1) -> int:
         """Time of SAE training."""

@@ -126,6 +126,11 @@ class Sae(Section):
         json_schema_extra=RUNTIME,
     )
 
+    @property
+    def n_processes(self) -> int:
+        """Processes of one training job."""
+        return self.processes or max(1, self.gpus)
+
     def defining(self) -> dict[str, Any]:
         """The keys that define the weights, as far as the data do not."""
         return self.tracked(exclude={"name", "gpus", "calibration_quantile", "together"})

@@ -117,7 +117,8 @@ class LanguageModel(Section):
     quantization: Literal["none", "8bit", "4bit"] = Field(
         "none",
         description="Load the weights in 8 or 4 bits, where a GPU cannot hold them otherwise. "
-        "Needs CUDA and the package bitsandbytes; hidden states are still computed in `dtype`.",
+        "Needs the package bitsandbytes (requirements-quantization.txt); hidden states are still "
+        "computed in `dtype`.",
     )
     attention: Literal["sdpa", "eager", "flash_attention_2"] = Field(
         "sdpa", description="Attention implementation."

@@ -17,10 +17,11 @@ are not known; the collection that a scan comes from stands in their place.
 
 import ast
 import csv
+import shutil
 import tarfile
 import zipfile
 from collections.abc import Iterable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import nibabel
 import numpy as np
@@ -175,14 +176,25 @@ def _brain(image_id: str, volume: str, masks: str, institute: str) -> Row:
 
 
 def _unpack(archive: Path, folder: Path, wanted: Iterable[str]) -> Path:
-    """Extract the members below ``wanted``; returns the archive's top folder."""
+    """Write the files below ``wanted`` into ``folder``; returns the archive's top folder.
+
+    Files are copied one by one: ``extractall`` is only safe with a filter, which Python 3.11
+    has from 3.11.4 on, and Debian 12 has 3.11.2. Names that lead out of ``folder`` are passed
+    over.
+    """
     with tarfile.open(archive) as tar:
-        members = [
-            member
-            for member in tar.getmembers()
-            if member.isfile() and member.name.partition("/")[2].startswith(tuple(wanted))
-        ]
-        tar.extractall(folder, members, filter="data")
+        for member in tar:
+            name = PurePosixPath(member.name)
+            leads_out = name.is_absolute() or ".." in name.parts
+            inside = member.name.partition("/")[2]
+            if leads_out or not member.isfile() or not inside.startswith(tuple(wanted)):
+                continue
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            content = tar.extractfile(member)
+            assert content is not None  # it is a file
+            with path.open("wb") as out:
+                shutil.copyfileobj(content, out)
     return next(path for path in folder.iterdir() if path.is_dir())
 
 

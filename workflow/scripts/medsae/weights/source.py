@@ -1,5 +1,6 @@
 """Where a model comes from: a hub, a local folder, or weights inside a Python package."""
 
+import functools
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from huggingface_hub.errors import (
 from medsae.io import UserError
 
 PACKAGE = "package:"
+HUB_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,9 @@ def _path_in_package(source: str) -> Path:
 
 def _hub_file(repository: str, name: str) -> Path | None:
     try:
-        return Path(huggingface_hub.hf_hub_download(repository, name))
+        # The hub's client tries for 23 s before it believes that nobody is there.
+        alone = not _hub_answers(huggingface_hub.constants.ENDPOINT)
+        return Path(huggingface_hub.hf_hub_download(repository, name, local_files_only=alone))
     except GatedRepoError:
         raise UserError(
             f"The model '{repository}' is gated: accept its licence on its hub page, then log in "
@@ -124,6 +128,15 @@ def _hub_file(repository: str, name: str) -> Path | None:
             f"The model hub did not answer for '{repository}' ({type(error).__name__}): try "
             "again, or download the model and give its folder as `source`."
         ) from None
+
+
+@functools.cache
+def _hub_answers(endpoint: str) -> bool:
+    try:
+        huggingface_hub.get_session().head(endpoint, timeout=HUB_TIMEOUT_S)
+    except Exception:  # refused, unknown, too late, offline by choice: no answer in any case
+        return False
+    return True
 
 
 def _is_cached(repository: str) -> bool:
