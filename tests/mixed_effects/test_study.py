@@ -13,9 +13,11 @@ from medsae.mixed_effects import (
     jaccard_table,
     save_models,
 )
+from medsae.mixed_effects.aggregate import lemma_ablations, lemma_entropies, lemma_overlaps
 from medsae.mixed_effects.data import NO_YES, sample_rows
-from medsae.mixed_effects.formulas import build_formula
-from medsae.mixed_effects.study import SPECIFICATIONS
+from medsae.mixed_effects.formulas import INTERCEPT, build_formula
+from medsae.mixed_effects.specifications import SPECIFICATIONS
+from medsae.mixed_effects.study import prepared_rows
 
 rpy2 = pytest.importorskip("rpy2")
 
@@ -45,6 +47,8 @@ def write_jaccard(path, model, effect, seed=0, n_lemmas=12, per=60):
                         "lemma": f"l{index}",
                         "kind": "polysemous" if polysemous else "control",
                         "pair_type": pair_type,
+                        "sense_a": "one",
+                        "sense_b": "one" if pair_type == "within" else "two",
                         "jaccard_at_10": min(max(y, 0.0), 1.0),
                         "jaccard": min(max(y, 0.0), 1.0),
                         "doc_a": a,
@@ -147,12 +151,12 @@ def contrast(study, response, term, specification="planned"):
 @pytest.mark.parametrize(
     ("response", "term", "truth"),
     [
-        ("jaccard", "pair_typewithin", 0.10),
-        ("jaccard", "pair_typewithin:modelbeta", 0.05),
-        ("jaccard_at_10", "pair_typewithin", 0.10),
+        ("jaccard", INTERCEPT, 0.10),
+        ("jaccard", "modelbeta", 0.05),
+        ("jaccard_at_10", INTERCEPT, 0.10),
         ("entropy", "polysemypolysemous", 0.08),
-        ("delta_ce", "linkedyes:on_senseyes", 0.15),
-        ("delta_ce", "linkedyes", 0.05),
+        ("delta_ce", INTERCEPT, 0.15),
+        ("delta_ce_on_sense", INTERCEPT, 0.20),
     ],
 )
 def test_planted_effects_are_recovered(study, response, term, truth):
@@ -161,6 +165,27 @@ def test_planted_effects_are_recovered(study, response, term, truth):
     assert abs(row["estimate"] - truth) < 3 * standard_error
     assert row["estimate"] == pytest.approx(truth, abs=0.04)
     assert row["qvalue"] < 0.05
+
+
+def test_unaggregated_formulas_recover_the_same_effects_but_are_not_tested(study):
+    rows = {name: table.filter(pl.col("specification") == "unaggregated")
+            for name, table in study.coefficients.items()}  # fmt: skip
+    found = dict(rows["jaccard"].filter(response="jaccard").select("term", "estimate").iter_rows())
+    assert found["pair_typewithin"] == pytest.approx(0.10, abs=0.02)
+    assert found["pair_typewithin:modelbeta"] == pytest.approx(0.05, abs=0.02)
+    found = dict(rows["delta_ce"].select("term", "estimate").iter_rows())
+    assert found["linkedyes:on_senseyes"] == pytest.approx(0.15, abs=0.02)
+    assert "unaggregated" not in set(study.contrasts["specification"])
+    formulas = dict(
+        study.fits.filter(specification="unaggregated").select("response", "formula").iter_rows()
+    )
+    assert formulas == {
+        name: f"{name} ~ pair_type * model + (1 + pair_type | lemma) + (1 | doc_a) + (1 | doc_b)"
+        for name in ("jaccard", "jaccard_at_10")
+    } | {
+        "delta_ce": "asinh(delta_ce) ~ linked * on_sense + log(activation) + model + (1 | lemma)"
+        " + (1 | latent) + (1 | doc_id)"
+    }
 
 
 def test_no_effect_is_not_found(study):
@@ -175,11 +200,14 @@ def test_published_formulas_are_fitted_beside_the_planned(study):
     assert contrast(study, "jaccard", "contextwithin", "published")["estimate"] > 0
     assert contrast(study, "delta_ce", "contexton sense", "published")["estimate"] > 0
     dropped = dict(published.select("response", "dropped").iter_rows())
-    assert dropped["delta_ce"] == "polysemy, layer"
+    assert dropped["delta_ce"] == "polysemy (constant), layer (constant)"
 
 
 def test_only_planned_contrasts_are_corrected(study):
-    assert "(Intercept)" not in study.contrasts["term"]
+    tested = study.contrasts.filter(term=INTERCEPT)
+    # a mean is a contrast only where the response is one
+    assert set(tested["response"]) == {"jaccard", "jaccard_at_10", "delta_ce", "delta_ce_on_sense"}
+    assert set(tested["specification"]) == {"planned"}
     assert not study.contrasts["term"].str.contains("activation").any()
     planned = study.contrasts.filter(pl.col("specification") == "planned").drop_nulls("pvalue")
     p = planned["pvalue"].sort().to_numpy()
@@ -195,7 +223,7 @@ def test_coefficients_are_tidy(study):
         table.columns
     )
     assert set(table["effect"]) == {"fixed", "ran_pars"}
-    mine = table.filter(pl.col("specification") == "planned", pl.col("group") == "lemma")
+    mine = table.filter(specification="unaggregated", group="lemma")
     assert "cor__(Intercept).pair_typewithin" in set(mine["term"])
 
 
@@ -210,26 +238,124 @@ def test_models_are_kept_for_r(study, tmp_path):
     save_models(path, study.models["jaccard"])
     robjects = bridge._r()
     names = list(robjects.r["names"](robjects.r["readRDS"](str(path))))
-    assert names == ["jaccard planned", "jaccard_at_10 planned", "jaccard published"]
+    assert names == [
+        "jaccard planned",
+        "jaccard_at_10 planned",
+        "jaccard unaggregated",
+        "jaccard_at_10 unaggregated",
+        "jaccard published",
+    ]
+
+
+def formula_of(table, specification, response="jaccard"):
+    (spec,) = (
+        s for s in SPECIFICATIONS if (s.response, s.specification) == (response, specification)
+    )
+    return build_formula(spec, prepared_rows(spec, table))
 
 
 def test_constant_terms_are_dropped_and_named(tmp_path):
-    only = tables(tmp_path, models=("alpha",))
-    formula = build_formula(SPECIFICATIONS[0], only["jaccard"])
+    only = tables(tmp_path, models=("alpha",))["jaccard"]
+    formula = formula_of(only, "unaggregated")
     assert formula.text == (
         "jaccard ~ pair_type + (1 + pair_type | lemma) + (1 | doc_a) + (1 | doc_b)"
     )
-    assert formula.dropped == "model, layer, sae"
+    assert formula.dropped == "model (constant), layer (constant), sae (constant)"
+    # a term once: no random effect is needed
+    planned = formula_of(only, "planned")
+    assert (planned.text, planned.engine) == ("delta ~ 1", "lm")
 
 
-def test_a_term_that_follows_from_another_is_dropped(tmp_path):
+def with_layers(table, layers):
+    """``table`` once for each of the layers of each model."""
+    parts = [
+        table.filter(model=model).with_columns(layer=pl.lit(layer))
+        for model, of_model in layers.items()
+        for layer in of_model
+    ]
+    return pl.concat(parts)
+
+
+def test_a_layer_that_follows_from_the_model_is_dropped_with_the_reason(tmp_path):
+    table = with_layers(tables(tmp_path)["jaccard"], {"alpha": ["6"], "beta": ["9"]})
+    for specification in ("planned", "unaggregated"):
+        formula = formula_of(table, specification)
+        assert "model" in formula.text and "layer" not in formula.text
+        assert formula.dropped == "layer (follows from the terms before it), sae (constant)"
+        assert not formula.note
+
+
+def test_layers_that_models_share_are_a_factor(tmp_path):
+    table = with_layers(tables(tmp_path)["jaccard"], {"alpha": ["6", "9"], "beta": ["6", "9"]})
+    formula = formula_of(table, "planned")
+    assert formula.text == "delta ~ model + layer + (1 | lemma) + (1 | lemma_model)"
+    assert not formula.note
+
+
+def test_layers_that_models_do_not_share_are_nested_in_them(tmp_path):
     table = tables(tmp_path)["jaccard"]
-    nested = table.with_columns(layer=pl.col("model").replace({"alpha": "6", "beta": "9"}))
-    formula = build_formula(SPECIFICATIONS[0], nested)
-    assert "pair_type * model" in formula.text
-    assert formula.dropped == "layer, sae"
-    crossed = table.with_columns(layer=pl.Series(["6", "9"] * (table.height // 2)))
-    assert " + layer + " in build_formula(SPECIFICATIONS[0], crossed).text
+    table = with_layers(table, {"alpha": ["10", "20"], "beta": ["8", "16"]})
+    effect = pl.when(layer="20").then(0.04).when(layer="16").then(-0.02).otherwise(0.0)
+    inside = pl.when(pair_type="within").then(effect).otherwise(0.0)
+    noise = np.random.default_rng(0).normal(0, 0.01, table.height)
+    table = table.with_columns(pl.col("jaccard") + inside + noise)
+    formula = formula_of(table, "planned")
+    assert formula.text == (
+        "delta ~ model + layer_20_of_alpha + layer_16_of_beta + (1 | lemma) + (1 | lemma_model)"
+    )
+    assert formula.dropped == "sae (constant)" and "nested" in formula.note
+    found = bridge.fit(formula.data, formula.text, formula.engine).coefficients
+    found = dict(found.filter(effect="fixed").select("term", "estimate").iter_rows())
+    assert found["layer_20_of_alpha"] == pytest.approx(0.04, abs=0.003)
+    assert found["layer_16_of_beta"] == pytest.approx(-0.02, abs=0.003)
+    # models on average over their own layers: half of each layer's effect is in it
+    whole = table.group_by("lemma", "model", "pair_type").agg(pl.col("jaccard").mean())
+    wide = whole.filter(pl.col("lemma").is_in([f"l{i}" for i in range(8)])).pivot(
+        "pair_type", index=["lemma", "model"], values="jaccard"
+    )
+    means = dict(
+        wide.group_by("model").agg((pl.col("within") - pl.col("cross")).mean()).iter_rows()
+    )
+    assert found[INTERCEPT] == pytest.approx(means["alpha"], abs=1e-6)
+    assert found["modelbeta"] == pytest.approx(means["beta"] - means["alpha"], abs=1e-6)
+    for specification in ("unaggregated", "published"):
+        assert "layer_16_of_beta" in formula_of(table, specification).text
+
+
+def test_a_term_weighs_its_senses_alike():
+    rows = [("a", "one", "one", "within", x) for x in (0.9, 0.7)]
+    rows += [("a", "two", "two", "within", 0.2)] + [("a", "one", "two", "cross", 0.1)] * 3
+    names = ["lemma", "sense_a", "sense_b", "pair_type", "jaccard"]
+    pairs = pl.DataFrame(rows, names, orient="row").with_columns(
+        model=pl.lit("m"), layer=pl.lit("1"), sae=pl.lit("s"), polysemy=pl.lit("polysemous")
+    )
+    assert lemma_overlaps(pairs, "jaccard")["delta"].to_list() == [pytest.approx(0.4)]
+
+
+def test_entropy_and_ablation_are_means_of_cells():
+    place = {"model": "m", "layer": "1", "sae": "s"}
+    senses = pl.DataFrame({"lemma": ["a", "a", "b"], "rarefied_normalized": [0.2, 0.4, 0.6]})
+    senses = senses.with_columns(
+        polysemy=pl.Series(["polysemous", "polysemous", "control"]),
+        **{name: pl.lit(value) for name, value in place.items()},
+    )
+    means = lemma_entropies(senses, "rarefied_normalized")["rarefied_normalized"]
+    assert means.to_list() == [pytest.approx(0.3), pytest.approx(0.6)]
+    cells = {("yes", "yes"): 0.5, ("no", "yes"): 0.1, ("yes", "no"): 0.2, ("no", "no"): 0.15}
+    deltas = pl.DataFrame(
+        [
+            {"lemma": "a", "linked": linked, "on_sense": on, "delta_ce": np.sinh(y + shift)}
+            | {"activation": np.exp(10 * y), **place}
+            for (linked, on), y in cells.items()
+            for shift in (-0.01, 0.01)
+        ]
+    )
+    did = lemma_ablations(deltas, "did").row(0, named=True)
+    assert did["did"] == pytest.approx(0.4 - 0.05)
+    assert did["log_activation"] == pytest.approx(10 * 0.35)
+    assert lemma_ablations(deltas, "on_sense")["on_sense"][0] == pytest.approx(0.4)
+    # without an occurrence of another sense there is no difference in differences
+    assert lemma_ablations(deltas.filter(on_sense="yes"), "did").is_empty()
 
 
 def test_degenerate_data_are_not_estimable_with_the_reason(tmp_path):
@@ -241,9 +367,16 @@ def test_degenerate_data_are_not_estimable_with_the_reason(tmp_path):
     planned = result.fits.filter(pl.col("specification") == "planned")
     reasons = dict(planned.select("response", "reason").iter_rows())
     assert reasons == {
+        "jaccard": "there are no rows",
+        "jaccard_at_10": "there are no rows",
+        "entropy": "rarefied_normalized does not vary",
+        "delta_ce": "there are no rows",
+        "delta_ce_on_sense": "there are no rows",
+    }
+    rest = result.fits.filter(specification="unaggregated")
+    assert dict(rest.select("response", "reason").iter_rows()) == {
         "jaccard": "pair_type is always within",
         "jaccard_at_10": "pair_type is always within",
-        "entropy": "rarefied_normalized does not vary",
         "delta_ce": "there are no rows",
     }
     assert set(planned["status"]) == {"not estimable"}

@@ -1,3 +1,5 @@
+from itertools import combinations
+
 import numpy as np
 import polars as pl
 import pytest
@@ -6,13 +8,14 @@ from scipy.stats import entropy as scipy_entropy
 
 from medsae.polysemy.columns import ENTROPY
 from medsae.polysemy.entropy import (
+    MIN_PATIENTS,
     drawn_entropies,
     measure_entropy,
+    patient_draws,
     pooled_entropy,
-    random_draws,
-    resampled_entropies,
+    rarefied_entropy,
 )
-from medsae.statistics import percentile_interval, stream
+from medsae.statistics import stream
 
 
 @pytest.fixture
@@ -48,10 +51,32 @@ def test_pooled_entropy_in_bits():
 def test_entropy_of_a_draw_equals_its_definition():
     rng = np.random.default_rng(0)
     codes = random_codes(20, rng)
-    draws = random_draws(20, 7, 30, rng)
+    draws = np.stack([rng.choice(20, 7, replace=False) for _ in range(30)])
     expected = [scipy_entropy(codes[draw].sum(axis=0), base=2) for draw in draws]
     np.testing.assert_allclose(drawn_entropies(codes, draws), expected)
-    assert all(len(set(draw)) == 7 for draw in draws)
+
+
+def test_a_draw_has_one_random_occurrence_of_each_of_its_patients():
+    patient = np.array([2, 0, 1, 1, 3, 2, 1, 0])
+    rows, drawn = patient_draws(patient, 3, 4000, stream(0))
+    np.testing.assert_array_equal(patient[rows], drawn)
+    assert all(len(set(each)) == 3 for each in drawn.tolist())
+    np.testing.assert_allclose(np.bincount(drawn.ravel()) / 4000, 0.75, atol=0.04)
+    # each occurrence of patient 1 as often as the others
+    np.testing.assert_allclose(np.bincount(rows.ravel())[[2, 3, 6]] / 1000, 1, atol=0.12)
+
+
+def test_the_estimate_is_the_mean_over_all_draws_and_the_interval_its_jackknife(monkeypatch):
+    codes = random_codes(6, np.random.default_rng(1))
+    patient = np.arange(6)
+    every = np.array(list(combinations(range(6), 3)))
+    values = drawn_entropies(codes, every)
+    left = np.array([values[(every != out).all(1)].mean() for out in range(6)])
+    error = np.sqrt(5 / 6 * ((left - left.mean()) ** 2).sum())
+    monkeypatch.setattr("medsae.polysemy.entropy.N_DRAWS", 40_000)
+    estimate, low, high = rarefied_entropy(codes, patient, 3, stream(0))
+    assert estimate == pytest.approx(values.mean(), abs=0.005)
+    assert (high - low) / 2 == pytest.approx(2.5705818 * error, rel=0.03)  # t(0.975, 5)
 
 
 def test_occurrences_without_latents_have_no_entropy():
@@ -80,7 +105,7 @@ def test_rarefied_entropy_does_not_grow_with_the_number_of_occurrences(measure):
         few["rarefied_entropy"].mean(), abs=0.15
     )
     assert result["rarefied_n"].n_unique() == 1
-    assert result["rarefied_n"][0] == result["n_occurrences"].min()
+    assert result["rarefied_n"][0] == result["n_patients"].min() // 2
 
 
 def test_a_sense_with_fewer_latents_of_its_own_has_lower_entropy(measure):
@@ -112,31 +137,21 @@ def test_row_order_does_not_matter(measure, write_latents, tmp_path, statistics)
     assert result.equals(measure_entropy(path, tmp_path / "calibration.parquet", statistics))
 
 
-def test_the_interval_covers_the_rarefied_entropy_of_the_population():
-    # patients favour a few latents, so occurrences of one patient are alike
-    def sample(rng, n_patients):
-        rows, patient = [], []
-        for number in range(n_patients):
-            favourite = rng.choice(60, 8, replace=False)
-            for _ in range(rng.integers(1, 4)):
-                rows.append(np.concatenate([rng.choice(favourite, 4, replace=False)]))
-                patient.append(number)
-        n = len(rows)
-        codes = csr_array(
-            (np.ones(4 * n), np.concatenate(rows).astype(np.int32), np.arange(0, 4 * n + 1, 4)),
-            shape=(n, 60),
-        )
-        return codes, np.array(patient)
+def test_patients_that_use_a_term_often_do_not_lower_its_entropy(measure):
+    _, result = measure(
+        {"lemma": "even", "per_patient": (1,), "n_patients": 60, "patient_share": 0.9},
+        {"lemma": "uneven", "per_patient": (8,), "n_patients": 60, "patient_share": 0.9},
+    )
+    even, uneven = (result.filter(pl.col("lemma") == lemma) for lemma in ("even", "uneven"))
+    assert even["rarefied_entropy"].mean() == pytest.approx(
+        uneven["rarefied_entropy"].mean(), abs=0.1
+    )
 
-    rng = np.random.default_rng(0)
-    codes, _ = sample(rng, 4000)
-    truth = drawn_entropies(codes, random_draws(codes.shape[0], 10, 4000, rng)).mean()
-    covered = 0
-    for number in range(200):
-        rng = np.random.default_rng([number, 3])
-        codes, patient = sample(rng, 25)
-        estimate = drawn_entropies(codes, random_draws(len(patient), 10, 100, rng)).mean()
-        spread = resampled_entropies(codes, patient, 10, 200, stream(number))
-        low, high = percentile_interval(estimate + spread)
-        covered += low <= truth <= high
-    assert 0.85 < covered / 200 <= 1.0
+
+def test_too_few_patients_are_a_reason(measure):
+    _, result = measure({"lemma": "a"}, {"lemma": "b", "n_patients": 9, "per_patient": (8,)})
+    few = result.filter(pl.col("lemma") == "b", pl.col("n_occurrences") >= 5)
+    assert few["reason"].str.contains(f"patients, fewer than {MIN_PATIENTS}").all()
+    assert few["rarefied_entropy"].is_null().all()
+    # they do not decide how many patients the others are cut to
+    assert result.filter(pl.col("lemma") == "a")["rarefied_n"].min() >= MIN_PATIENTS // 2

@@ -184,3 +184,14 @@ def test_the_interval_covers_the_true_difference():
         low, high = percentile_interval(bootstrap_overlaps(grouped, 2, 199, rng).delta)
         covered += low <= truth <= high
     assert covered / 200 > 0.88
+
+
+def test_a_permutation_that_changes_nothing_gives_no_p():
+    codes, patient, _ = simulate(np.random.default_rng(8), n_patients=20, sizes=(2,))
+    similarity = pair_similarity(codes, patient, None)
+    label = np.tile([0, 1], 20).astype(np.int8)
+    assert np.isnan(permutation_pvalue(similarity, patient, label, 99, stream(0)))
+    # the same latents everywhere: Δ is the same however senses are exchanged
+    label = np.repeat(np.arange(20) % 2, 2).astype(np.int8)
+    same = np.where(patient[:, None] == patient[None, :], 0, 4096).astype(np.float32)
+    assert np.isnan(permutation_pvalue(same, patient, label, 99, stream(0)))

@@ -4,9 +4,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from medsae.polysemy import jaccard_tables
+from medsae.polysemy import jaccard_pairs, jaccard_tables
 from medsae.polysemy.columns import JACCARD_AT_K, JACCARD_CROSS_SENSE, JACCARD_PAIRS
+from medsae.polysemy.jaccard_controls import N_CUTS
 from medsae.polysemy.jaccard_tables import measure_jaccard
+from medsae.statistics import NOT_EXCHANGEABLE
 
 PLANS = (
     {"lemma": "split", "strength": 0.6},
@@ -65,14 +67,15 @@ def test_what_cannot_be_estimated_says_why(measured):
         assert rows["delta"].null_count() == rows["pvalue"].null_count() == len(rows)
 
 
-def test_controls_overlap_with_themselves_and_their_halves_do_not_differ(measured):
+def test_controls_overlap_with_themselves_and_show_the_spread_of_random_halves(measured):
     table, terms, _, _ = measured
     for row in terms.filter(pl.col("kind") == "control", pl.col("reason").is_null()).iter_rows(
         named=True
     ):
-        assert row["delta_low"] < 0 < row["delta_high"]
-        assert abs(row["delta"]) < 0.01
-        assert row["cross"] == pytest.approx(row["within"], abs=0.01)
+        # a mean over random halves is zero by construction and says nothing
+        assert row["delta"] is None and row["cross"] is None
+        assert row["chance_delta_low"] < 0 < row["chance_delta_high"]
+        assert row["n_cuts"] == N_CUTS
     own = table.filter(pl.col("lemma") == "control a")
     expected = [
         len(set(a) & set(b)) / len(set(a) | set(b))
@@ -89,6 +92,17 @@ def test_terms_are_compared_with_controls_of_like_frequency(measured):
     controls = terms.filter(pl.col("kind") == "control", pl.col("k") == 4)
     assert row["matched_controls"] == "control a|control b"
     assert row["control_within"] == pytest.approx(controls["within"].mean(), rel=1e-9)
+
+
+def test_a_term_is_compared_with_cuts_of_its_controls(measured):
+    _, terms, _, _ = measured
+    at_4 = terms.filter(pl.col("k") == 4, pl.col("reason").is_null())
+    rows = {row["lemma"]: row for row in at_4.iter_rows(named=True)}
+    for lemma in ("split", "same", "three"):
+        assert rows[lemma]["n_cuts"] == 2 * N_CUTS
+        assert rows[lemma]["chance_delta_low"] < 0 < rows[lemma]["chance_delta_high"]
+    assert rows["split"]["delta"] > rows["split"]["chance_delta_95"] > 0
+    assert abs(rows["same"]["delta"]) < 2 * rows["same"]["chance_delta_95"]
 
 
 def test_the_floor_is_the_overlap_of_different_terms(
@@ -130,7 +144,7 @@ def test_sampled_pairs_are_real_pairs_of_different_patients(measured):
     table, _, _, pairs = measured
     assert (pairs["patient_a"] != pairs["patient_b"]).all()
     counts = pairs.group_by("lemma", "pair_type").len()
-    assert counts["len"].max() <= jaccard_tables.MAX_PAIRS
+    assert counts["len"].max() <= jaccard_pairs.MAX_PAIRS
     sets = {}
     for row in table.iter_rows(named=True):
         key = row["lemma"], row["doc_id"], row["patient_id"]
@@ -151,7 +165,7 @@ def test_sampled_pairs_are_real_pairs_of_different_patients(measured):
 
 def test_no_pair_is_drawn_twice(measured, monkeypatch, write_latents, statistics):
     table, *_ = measured
-    monkeypatch.setattr(jaccard_tables, "MAX_PAIRS", 3_000)
+    monkeypatch.setattr(jaccard_pairs, "MAX_PAIRS", 3_000)
     _, _, pairs = measure_jaccard(write_latents(table, "again.parquet"), [8], statistics)
     # one document may hold a term several times, so count pairs against all there are
     own = table.filter(pl.col("lemma") == "split").select("patient_id", "sense").rows()
@@ -190,3 +204,26 @@ def test_more_occurrences_than_compared_are_cut_by_whole_patients(
     assert row["n_occurrences1"] + row["n_occurrences2"] <= 50
     assert row["n_tested"] <= 30
     assert row["pvalue"] is not None
+
+
+def test_patients_of_one_arrangement_have_no_p_and_the_reason(plant, write_latents, statistics):
+    # every patient has sense one in the first note and two in the second: nothing to exchange
+    table = plant({"lemma": "fixed", "n_patients": 20, "per_patient": (2,), "strength": 0.5})
+    senses = ["one", "two"] * (table.height // 2)
+    table = table.sort("patient_id", "doc_id", "char_start").with_columns(sense=pl.Series(senses))
+    terms, _, _ = measure_jaccard(write_latents(table), [8], statistics)
+    for row in terms.filter(pl.col("kind") == "polysemous").iter_rows(named=True):
+        assert row["pvalue"] is None and row["qvalue"] is None and row["n_permutations"] is None
+        assert row["reason"] == NOT_EXCHANGEABLE
+        assert row["delta_low"] < row["delta"] < row["delta_high"]
+
+
+def test_a_sense_of_few_patients_has_no_interval(plant, write_latents, statistics):
+    table = plant({"lemma": "a", "n_patients": 30, "mixed_patients": 0.0})
+    rare = table.filter(pl.col("sense") == "two")["patient_id"].unique().sort()[:4].to_list()
+    few = table.filter((pl.col("sense") == "one") | pl.col("patient_id").is_in(rare))
+    terms, _, _ = measure_jaccard(write_latents(few), [8], statistics)
+    for row in terms.filter(pl.col("kind") == "polysemous").iter_rows(named=True):
+        assert row["delta"] is not None and row["pvalue"] is not None
+        assert row["delta_low"] is None and row["within_high"] is None
+        assert row["reason"] == "no interval: a sense has 4 patients only"

@@ -13,7 +13,7 @@ from medsae.polysemy.linked_latents import (
 )
 from medsae.polysemy.sparse import read_lemmas, sense_sample
 from medsae.polysemy.splits import discovery_half, split_patients
-from medsae.statistics import benjamini_hochberg, permuted_labels, stream
+from medsae.statistics import NOT_EXCHANGEABLE, benjamini_hochberg, permuted_labels, stream
 
 
 @pytest.fixture(scope="module")
@@ -191,3 +191,36 @@ def test_row_order_does_not_matter(found, write_latents, statistics):
     table, _, linked = found
     path = write_latents(table.sample(fraction=1, shuffle=True, seed=3), "shuffled.parquet")
     assert linked.equals(find_sense_linked_latents(path, statistics | {"n_permutations": 999}))
+
+
+def test_latents_that_no_permutation_can_judge_have_no_p_and_the_reason(
+    plant, write_latents, statistics
+):
+    # every patient has sense one first and sense two second
+    table = plant({"lemma": "fixed", "n_patients": 40, "per_patient": (2,), "strength": 0.6})
+    senses = ["one", "two"] * (table.height // 2)
+    table = table.sort("patient_id", "doc_id", "char_start").with_columns(sense=pl.Series(senses))
+    free = plant({"lemma": "free", "n_patients": 40, "strength": 0.6})
+    both = pl.concat([table, free.with_columns(pl.col("occurrence_id") + 1000)])
+    linked = find_sense_linked_latents(write_latents(both), statistics | {"n_permutations": 999})
+    fixed = linked.filter(pl.col("lemma") == "fixed")
+    assert fixed.height
+    assert fixed["pvalue"].null_count() == fixed["qvalue"].null_count() == fixed.height
+    assert fixed["reason"].unique().to_list() == [NOT_EXCHANGEABLE]
+    assert not fixed["discovered"].any() and not fixed["confirmed"].any()
+    # they are no tests: q of the others is as if they were not there
+    alone = find_sense_linked_latents(
+        write_latents(free, "free.parquet"), statistics | {"n_permutations": 999}
+    )
+    assert linked["n_tests"][0] == alone["n_tests"][0]
+    rest = linked.filter(pl.col("lemma") == "free")
+    assert rest["qvalue"].to_list() == alone["qvalue"].to_list()
+    assert rest["reason"].null_count() == rest.height
+
+
+def test_a_latent_silent_in_the_other_half_is_not_confirmed_and_says_why():
+    label = (np.arange(20) % 2).astype(np.int8)
+    firing = csr_array(np.stack([label, np.zeros(20), np.ones(20)], axis=1).astype(np.float32))
+    pvalues, taken = permutation_pvalues(firing, np.arange(20), label, 2, 999, stream(0))
+    assert pvalues[1, 0] < 0.01 or pvalues[0, 0] < 0.01
+    assert np.isnan(pvalues[:, 1:]).all() and (taken[:, 1:] == 0).all()

@@ -25,6 +25,12 @@ def interval(name: str, value: float | None, half: float) -> dict:
     return {name: value, f"{name}_low": low, f"{name}_high": high}
 
 
+def cuts(size: float | None) -> dict:
+    """What 95% of random cuts of terms with one meaning stay below."""
+    low = None if size is None else -size
+    return {"chance_delta_low": low, "chance_delta_high": size, "chance_delta_95": size}
+
+
 def senses():
     for index, (lemma, pair) in enumerate(TERMS.items()):
         for sense in pair:
@@ -33,7 +39,8 @@ def senses():
 
 @pytest.fixture
 def jaccard() -> pl.DataFrame:
-    """Five terms separated, one not, one not estimable; controls at zero; a floor."""
+    """Five terms separated (discharge within what cuts of controls do), one not, one not estimable;
+    controls; a floor."""
     rows = []
     for k, base in ((10, 0.55), (50, 0.4)):
         for index, (lemma, pair) in enumerate(TERMS.items()):
@@ -50,6 +57,7 @@ def jaccard() -> pl.DataFrame:
                 | {"qvalue": None if poor else 0.4 if mixed else 0.0003}
                 | {"n_occurrences1": 64, "n_occurrences2": 4 if poor else 58, "n_patients": 97}
                 | {"matched_controls": "hypertension|patient", "control_within": 0.6}
+                | cuts(None if poor else 0.06 if lemma == "discharge" else 0.012)
                 | {"reason": "4 occurrences of endocrine; 10 needed" if poor else None}
             )
         for lemma in CONTROLS:
@@ -57,8 +65,9 @@ def jaccard() -> pl.DataFrame:
                 PLACE
                 | {"lemma": lemma, "kind": "control", "k": k}
                 | interval("within", base + 0.05, 0.04)
-                | interval("cross", base + 0.05, 0.04)
-                | interval("delta", 0.0, 0.01)
+                | interval("cross", None, 0.0)
+                | interval("delta", None, 0.0)
+                | cuts(0.01)
                 | {"n_occurrences1": 80, "n_patients": 70}
             )
         rows.append(
@@ -99,7 +108,7 @@ def linked() -> pl.DataFrame:
         | {"presence_rate": 0.6 + 0.1 * (j == 1), "presence_rate_other": 0.1}
         | {"rate_diff_confirmation": 0.5 + 0.1 * (j == 1)}
         | {"discovered": True, "confirmed": lemma != MIXED and j < 2}
-        | {"n_tests": 5000, "smallest_q": 0.05}
+        | {"n_tests": 5000, "smallest_q": 0.05, "pvalue": 0.0001, "reason": None}
         for index, lemma, sense in senses()
         if lemma != POOR
         for j in range(3)
@@ -261,11 +270,12 @@ def fits() -> pl.DataFrame:
         ("jaccard", "planned", 3000, "ok", None),
         ("entropy", "planned", 0, "not estimable", "there are no rows"),
         ("delta_ce", "planned", 400, "singular", None),
+        ("jaccard", "unaggregated", 5000, "ok", None),
         ("delta_ce", "published", 300, "ok", None),
     ]
     return pl.DataFrame(
         rows, schema=["response", "specification", "n", "status", "reason"], orient="row"
-    )
+    ).with_columns(pl.lit(None, pl.String).alias("dropped"), pl.lit(None, pl.String).alias("note"))
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
@@ -24,7 +25,7 @@ from medsae.report.pooling import draw_pooling
 from medsae.report.probes import draw_probes
 from medsae.report.retrieval import draw_retrieval
 from medsae.report.sense_linked import count_linked, draw_sense_linked
-from medsae.report.style import WITHIN, save
+from medsae.report.style import CUTS, WITHIN, save
 from medsae.report.tables import read
 from medsae.report.training import draw_training
 
@@ -166,7 +167,16 @@ def test_only_significant_differences_are_filled(jaccard):
             face = line.get_markerfacecolor()
             by_face[face] = by_face.get(face, 0) + len(line.get_xdata())
     assert by_face[WITHIN] == 5  # ambiguous and significant
-    assert by_face["white"] == 2 + 3  # one of them not estimable, so not visible; 3 controls
+    # one of them not estimable, so not visible; controls have no difference to show
+    assert by_face["white"] == 2 + 3
+
+
+def test_random_cuts_of_controls_are_a_band_behind_every_difference(jaccard):
+    delta = draw_jaccard(jaccard, WHERE).axes[1]
+    bands = [c for c in delta.collections if to_hex(c.get_color()[0]) == CUTS.lower()]
+    drawn = [path for band in bands for path in band.get_segments() if len(path)]
+    ends = sorted(round(float(path[1][0]), 3) for path in drawn)
+    assert ends == [0.01] * 3 + [0.012] * 5 + [0.06]
 
 
 def test_the_strongest_confirmed_latent_stands_for_a_sense(linked):
@@ -206,7 +216,10 @@ def test_comparison_has_a_row_per_place_and_the_controls_beside(jaccard):
         places.filter(layer=layer, model="small-lm")["delta"].item() for layer in (10, 20)
     )
     assert weak == pytest.approx(0.6 * full)
-    assert places["control_delta"].to_list() == [0, 0, 0]
+    assert places["chance_delta_95"].to_list() == [0.012] * 3
+    assert places["n_separated"].to_list()[1:] == [5, 5]
+    # Δ of discharge, and with it others at the weaker layer, lie within the cuts
+    assert places["n_beyond_chance"].to_list()[1] == 4
     assert places["n_controls"].to_list() == [3, 3, 3]
 
 

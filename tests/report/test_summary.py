@@ -71,7 +71,9 @@ def test_headline_numbers_are_those_of_the_table(jaccard):
         ["block", "discharge", "failure", "regurgitation", "shock"]
     )
     assert overlap["delta"]["value"] == pytest.approx(terms["delta"].mean())
-    assert overlap["control_delta"]["value"] == 0
+    assert "control_delta" not in overlap and overlap["n_controls"] == 3
+    assert overlap["chance_delta_95"] == 0.012
+    assert overlap["terms_separated_within_chance"] == ["discharge"]
     assert overlap["overlap_of_different_terms"] == {"value": 0.08, "low": 0.07, "high": 0.09}
 
 
@@ -88,7 +90,8 @@ def test_every_term_gets_a_verdict_with_effect_interval_q_and_counts(make_run):
     assert "separated" in discharge and "not shown" not in discharge
     assert "Δ = 0.050 [0.020, 0.080], q < 0.001" in discharge
     assert "64 + 58 occurrences, 97 patients" in discharge
-    assert "Controls of like frequency: Δ = 0.000" in discharge
+    assert "separated, but by no more than random cuts of controls" in discharge
+    assert "95% have |Δ| below 0.06." in discharge
     assert "With random weights: Δ = 0.005 [0.002, 0.008]" in discharge
     assert "- **mass** (radiological / anatomical): not shown to be separated" in text
     assert "- **insufficiency** (renal / endocrine): not enough data: 4 occurrences" in text
@@ -117,7 +120,8 @@ def test_random_weights_are_named_and_subtracted(make_run):
 def test_the_headline_gives_the_clearest_term_with_its_null_and_control(make_run):
     point = headline(make_run())[0]
     assert re.search(
-        r"Most clearly \w+: Δ = 0\.\d+ \[.*\], q .* shuffled among patients; "
+        r"Most clearly \w+: Δ = 0\.\d+ \[.*\], q .* shuffled among patients, "
+        r"\|Δ\| below 0\.012 in 95% of random cuts of controls; "
         r"with random weights Δ = 0\.\d+ \[",
         point,
     )
@@ -150,21 +154,62 @@ def test_limits_name_what_the_run_lacks(make_run, agreement, notes):
 
 
 def test_a_model_whose_residuals_do_not_fit_is_a_caution(make_run, fits):
-    distances = pl.Series("residual_distance", [0.05, None, 0.35, 0.1])
+    distances = pl.Series("residual_distance", [0.05, None, 0.35, 0.1, 0.1])
     points = limits(make_run(fits=fits.with_columns(distances)))
     (point,) = (point for point in points if "residuals" in point)
     assert "delta_ce (planned formula)" in point and "0.35" in point
 
 
-def test_controls_above_zero_are_a_caution(make_run, jaccard):
+def test_a_separated_term_within_random_cuts_of_controls_is_a_caution(make_run, jaccard):
+    points = [point for point in limits(make_run()) if "random cuts" in point]
+    assert len(
+        [point for point in points if "discharge counted as separated, but random cuts" in point]
+    )
+    assert "4 of the separated differ by more than 95% of random cuts" in headline(make_run())[0]
+    text = to_markdown(write_summary(make_run()))
+    (block,) = (line for line in text.splitlines() if line.startswith("- **block**"))
+    assert "separated. Two" in block and "below 0.012" in block
+    far = pl.when(pl.col("chance_delta_95") == 0.06).then(0.01).otherwise("chance_delta_95")
+    apart = jaccard.with_columns(far.alias("chance_delta_95"))
+    overlap = numbers.summarise_overlap(apart)
     run = make_run()
-    assert not any("above zero" in point for point in limits(run) if "one meaning" in point)
-    lifted = [
-        summary
-        | {"overlap": summary["overlap"] | {"control_delta": {"value": 1, "low": 0.5, "high": 2}}}
-        for summary in run.summaries
-    ]
-    assert any("one meaning" in point for point in limits(make_run(summaries=lifted)))
+    summaries = [summary | {"overlap": overlap} for summary in run.summaries]
+    assert not any("random cuts" in point for point in limits(make_run(summaries=summaries)))
+
+
+def test_what_no_permutation_can_change_is_not_testable_and_never_p_one(make_run, jaccard, linked):
+    frozen = pl.col("lemma") == "shock"
+    null = [pl.when(frozen).then(None).otherwise(name).alias(name) for name in ("pvalue", "qvalue")]
+    reason = pl.when(frozen).then(pl.lit("not testable: why")).otherwise("reason").alias("reason")
+    table = jaccard.with_columns(*null, reason)
+    found = numbers.summarise_overlap(table)
+    assert found["terms_not_testable"] == ["shock"]
+    assert "shock" not in found["terms_separated"] + found["terms_not_shown"]
+    latents = numbers.summarise_linked(
+        linked.with_columns(null[0], reason, pl.col("discovered", "confirmed") & ~frozen)
+    )
+    assert latents["terms_not_testable"] == ["shock"]
+    run = make_run()
+    summaries = [s | {"overlap": found, "sense_linked": latents} for s in run.summaries]
+    run = make_run(None, summaries=summaries[:1], jaccard=table)
+    text = to_markdown(write_summary(run))
+    (line,) = (line for line in text.splitlines() if line.startswith("- **shock**"))
+    assert "no verdict (not testable: why)" in line and "no q" in line
+    assert any("changes nothing: Δ of shock; latents of shock" in point for point in limits(run))
+    assert "| not testable |" in text
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "words"),
+    [
+        ("note", "layer nested in model", "compare them on average over their own layers"),
+        ("dropped", "layer (follows from the terms before it)", "cannot tell the layer"),
+    ],
+)
+def test_what_the_models_say_of_layers_is_said(make_run, fits, column, value, words):
+    assert not any("mixed-effects models" in point for point in limits(make_run()))
+    changed = fits.with_columns(pl.lit(value).alias(column))
+    assert any(words in point for point in limits(make_run(fits=changed)))
 
 
 def test_latents_that_do_not_know_the_word_are_a_caution(make_run):

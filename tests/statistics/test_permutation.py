@@ -8,6 +8,7 @@ from scipy.stats import binom
 
 from medsae.statistics import (
     cluster_strata,
+    exchange_changes,
     mcnemar_exact,
     permuted_labels,
     pvalue_greater,
@@ -83,6 +84,7 @@ def test_p_is_never_zero():
 @given(st.integers(1, 8), st.integers(0, 1000), st.booleans())
 def test_sign_flips_approach_the_exact_distribution(n_clusters, seed, two_sided):
     sums = np.random.default_rng(seed).integers(-4, 5, n_clusters).astype(float)
+    sums[0] = sums[0] or 1.0
     signs = np.array(list(itertools.product([-1, 1], repeat=n_clusters)))
     flipped, observed = signs @ sums, sums.sum()
     if two_sided:
@@ -107,3 +109,30 @@ def test_dependence_within_patients_does_not_inflate_sign_flips_but_does_mcnemar
     low, high = binom.ppf([0.0005, 0.9995], n_sets, 0.05)
     assert low <= clustered <= high
     assert single > 2 * high
+
+
+@settings(max_examples=200)
+@given(st.lists(st.integers(1, 3), min_size=1, max_size=14), st.integers(0, 3), st.integers(0, 999))
+def test_labels_can_change_exactly_where_a_permutation_changes_them(sizes, kind, seed):
+    rng = np.random.default_rng(seed)
+    clusters = np.repeat(np.arange(len(sizes)), sizes)
+    place = np.concatenate([np.arange(size) for size in sizes])
+    labels = [
+        rng.integers(0, 2, len(clusters)),  # anything
+        rng.integers(0, 2, len(sizes))[clusters],  # pure patients
+        place % 2,  # one sequence for each size
+        np.ones(len(clusters), int),  # one label
+    ][kind]
+    changed = (permute(labels, clusters, 400, seed) != labels).any()
+    assert exchange_changes(labels, clusters) == changed
+
+
+def test_patients_of_one_sequence_cannot_be_exchanged():
+    assert not exchange_changes(np.array([0, 1] * 12), np.repeat(np.arange(12), 2))
+    assert exchange_changes(np.array([0, 1] * 11 + [1, 0]), np.repeat(np.arange(12), 2))
+    assert not exchange_changes(np.array([0, 1, 1]), np.zeros(3, int))
+
+
+def test_flips_that_change_nothing_give_no_p():
+    assert np.isnan(sign_flip_pvalue(np.zeros(6), 99, stream(0)))
+    assert sign_flip_pvalue(np.array([0.0, 1.0]), 999, stream(0)) == pytest.approx(0.5, abs=0.1)

@@ -37,6 +37,7 @@ def jaccard_table(paths: Sequence[str | Path]) -> pl.DataFrame:
     columns = {
         **dict.fromkeys(("jaccard", "jaccard_at_10"), pl.Float64),
         **dict.fromkeys(("pair_type", "kind", "lemma", "doc_a", "doc_b"), pl.String),
+        **dict.fromkeys(("sense_a", "sense_b"), pl.String),
     }
     return (
         _gather(paths, columns)

@@ -17,7 +17,8 @@ fit_model <- function(data, formula, engine) {
     error = function(e) e
   )
   if (inherits(fit, "error")) return(not_estimable(conditionMessage(fit)))
-  judged <- if (inherits(fit, "merMod")) judge_lme4(fit) else judge_glmmtmb(fit)
+  judge <- if (inherits(fit, "merMod")) judge_lme4 else if (inherits(fit, "lm")) judge_lm else judge_glmmtmb
+  judged <- judge(fit)
   coefficients <- tidy_model(fit)
   list(
     model = fit,
@@ -41,6 +42,11 @@ not_estimable <- function(reason) {
 
 engines <- list(
   lmer = function(formula, data) lmerTest::lmer(formula, data),
+  lm = function(formula, data) {
+    fit <- eval(bquote(stats::lm(.(formula), data)))
+    if (fit$df.residual < 1) stop("no more rows than coefficients")
+    fit
+  },
   beta = function(formula, data) {
     glmmTMB::glmmTMB(formula, data, family = glmmTMB::beta_family(link = "logit"))
   },
@@ -59,6 +65,10 @@ judge_lme4 <- function(fit) {
   )
 }
 
+judge_lm <- function(fit) {
+  list(converged = TRUE, singular = anyNA(stats::coef(fit)), messages = NULL)
+}
+
 judge_glmmtmb <- function(fit) {
   sds <- unlist(lapply(glmmTMB::VarCorr(fit)$cond, attr, "stddev"))
   list(
@@ -71,7 +81,7 @@ judge_glmmtmb <- function(fit) {
 # Tidy columns as broom.mixed names them. Intervals of fixed effects use the t distribution
 # where Satterthwaite's degrees of freedom are known, else the normal one.
 tidy_model <- function(fit) {
-  table <- as.data.frame(suppressWarnings(
+  table <- if (inherits(fit, "lm")) tidy_lm(fit) else as.data.frame(suppressWarnings(
     broom.mixed::tidy(fit, effects = c("fixed", "ran_pars"))
   ))
   columns <- c("effect", "group", "term", "estimate", "std.error", "statistic", "df", "p.value")
@@ -84,6 +94,16 @@ tidy_model <- function(fit) {
   table$conf.high <- ifelse(fixed, table$estimate + half, NA_real_)
   table$group <- ifelse(is.na(table$group), "", as.character(table$group))
   table
+}
+
+# The same columns of a model without random effects.
+tidy_lm <- function(fit) {
+  numbers <- stats::coef(summary(fit))
+  data.frame(
+    effect = "fixed", group = NA_character_, term = rownames(numbers), estimate = numbers[, 1],
+    std.error = numbers[, 2], statistic = numbers[, 3], df = stats::df.residual(fit),
+    p.value = numbers[, 4]
+  )
 }
 
 # Quantile residuals (Dunn and Smyth 1996): the probability the fitted model, given its random
@@ -113,6 +133,7 @@ quantile_residuals <- function(fit) {
 
 # What each level of each grouping factor adds: group ("lemma", "lemma: pair_typewithin"), value.
 random_effects <- function(fit) {
+  if (inherits(fit, "lm")) return(NULL)
   effects <- if (inherits(fit, "merMod")) lme4::ranef(fit) else glmmTMB::ranef(fit)$cond
   tables <- lapply(names(effects), function(group) {
     columns <- as.data.frame(effects[[group]])

@@ -1,14 +1,23 @@
 """Formulas without what the data cannot tell apart.
 
 A term that is constant in the data (one model, one layer, one lemma), or that is a
-combination of the terms before it, is dropped, and the fit says so. A constant contrast
+combination of the terms before it, is dropped, and the fit says so and why. A constant contrast
 of interest is not dropped: without it there is no question left, so nothing is fitted.
+
+Layers that models do not share (10 and 20 of one, 8 and 16 of another) cannot be one factor
+beside the model. They are nested in it: each further layer of a model against its first, centred
+within the model, so that models are compared on average over their own layers.
 """
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
+
+INTERCEPT = "(Intercept)"
+MIN_LEMMAS = 3
+"""Terms without which a test over terms is not tried."""
 
 
 @dataclass(frozen=True)
@@ -16,6 +25,7 @@ class Specification:
     """A model to fit.
 
     ``response``    what the tables call it
+    ``table``       the table it is fitted to: jaccard, entropy or delta_ce
     ``left``        left side of the formula: a variable or an R expression of one
     ``interest``    main effects of these variables, and with ``interaction`` theirs
     ``planned``     the contrasts of coefficients that involve one of these are planned
@@ -23,10 +33,15 @@ class Specification:
     ``additive``    further fixed effects: variables or R expressions of one variable
     ``random``      grouping factor -> effects that vary by it besides the intercept
     ``engine``      lmer, beta or gamma
+    ``difference``  of a response that is itself a contrast: what it says in words, and its
+                    mean is planned; "" of any other response
+    ``by_lemma``    rows are terms (once per model, layer and SAE): where no term is repeated
+                    no random effect is needed, and the model is a linear one
     """
 
     response: str
     specification: str
+    table: str
     left: str
     interest: tuple[str, ...]
     interaction: bool
@@ -35,6 +50,8 @@ class Specification:
     additive: tuple[str, ...]
     random: dict[str, tuple[str, ...]]
     engine: str
+    difference: str = ""
+    by_lemma: bool = False
 
     @property
     def variables(self) -> set[str]:
@@ -47,51 +64,97 @@ class Specification:
 @dataclass(frozen=True)
 class Formula:
     text: str
-    dropped: str  # what the specification has and the data cannot tell, "" if nothing
+    dropped: str  # what the specification has and the data cannot tell, with why; "" if nothing
     reason: str  # why nothing can be fitted, "" if it can
+    data: pl.DataFrame  # the table with the columns that the text names
+    crossed: bool  # whether the variable the interest is crossed with is in the text
+    engine: str
+    note: str  # how a term was rewritten, "" if none was
 
 
 def build_formula(spec: Specification, table: pl.DataFrame) -> Formula:
     """The formula of ``spec`` as far as ``table`` carries it."""
     if table.is_empty():
-        return Formula("", "", "there are no rows")
+        return Formula("", "", "there are no rows", table, False, spec.engine, "")
     interest = [name for name in spec.interest if table[name].n_unique() > 1]
-    dropped = [name for name in spec.interest if name not in interest]
+    dropped = [f"{name} (constant)" for name in spec.interest if name not in interest]
     reason = _reason(spec, table, interest)
     fixed = _design(table, interest)
-    crossing = ""
+    right = [(" * " if spec.interaction else " + ").join(interest)]
+    note, crossed = "", False
     if spec.crossed is not None:
-        if _adds(fixed, table, spec.crossed):
-            fixed = _extended(fixed, table, spec.crossed)
-            crossing = f" * {spec.crossed}"
+        if crossed := _adds(fixed, table, [spec.crossed]):
+            fixed = _extended(fixed, table, [spec.crossed])
+            right[0] = f"{right[0]} * {spec.crossed}".removeprefix(" * ")
         else:
-            dropped.append(spec.crossed)
-    additive = []
+            dropped.append(_why(table, spec.crossed))
     for name in spec.additive:
-        if _adds(fixed, table, name):
-            fixed = _extended(fixed, table, name)
-            additive.append(name)
+        names = [name]
+        if name == "layer" and not _adds(fixed, table, names) and table[name].n_unique() > 1:
+            table, names = nested_layers(table)
+            note = "layer nested in model: models are compared on average over their layers"
+        if names and _adds(fixed, table, names):
+            fixed = _extended(fixed, table, names)
+            right += names
         else:
-            dropped.append(name)
-    random = []
+            dropped.append(_why(table, name))
+            note = "" if name == "layer" else note
+    random = _random(spec, table, interest, dropped)
+    text = f"{spec.left} ~ " + " + ".join([*filter(None, right), *random])
+    if not any(right):
+        text = text.replace("~ ", "~ 1 + ", 1) if random else f"{spec.left} ~ 1"
+    engine = spec.engine
+    if not random and spec.by_lemma:
+        engine = "lm"
+    elif not random and not reason:
+        reason = "no grouping factor has more than one level"
+    return Formula(text, ", ".join(dropped), reason, table, crossed, engine, note)
+
+
+def nested_layers(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
+    """``table`` with a centred column for each layer of a model but its first, and their names."""
+    columns = []
+    for (model,), part in table.sort("model").group_by("model", maintain_order=True):
+        layers = sorted(part["layer"].unique().to_list(), key=lambda layer: (len(layer), layer))
+        for layer in layers[1:]:
+            name = f"layer_{layer}_of_{re.sub(r'[^A-Za-z0-9]', '_', str(model))}"
+            share = (part["layer"] == layer).mean()
+            here = (pl.col("layer") == layer).cast(pl.Float64) - share
+            columns.append(pl.when(pl.col("model") == model).then(here).otherwise(0.0).alias(name))
+    extended = table.with_columns(columns)
+    return extended, extended.columns[table.width :]
+
+
+def _random(
+    spec: Specification, table: pl.DataFrame, interest: list[str], dropped: list[str]
+) -> list[str]:
+    random: list[str] = []
+    seen = 1
     for group, slopes in spec.random.items():
-        if table[group].n_unique() > 1:
+        levels = table[group].n_unique()
+        # over terms, a group of one row each is the residual, one that repeats another is that one
+        wanted = seen < levels < table.height if spec.by_lemma else levels > 1
+        if wanted:
             varying = " + ".join(["1", *(slope for slope in slopes if slope in interest)])
             random.append(f"({varying} | {group})")
-        else:
-            dropped.append(f"(1 | {group})")
-    together = (" * " if spec.interaction else " + ").join(interest) + crossing or "1"
-    text = f"{spec.left} ~ " + " + ".join([together, *additive, *random])
-    if not random and not reason:
-        reason = "no grouping factor has more than one level"
-    return Formula(text, ", ".join(dropped), reason)
+            seen = levels
+        elif not spec.by_lemma:
+            dropped.append(f"(1 | {group}) (one level)")
+    return random
+
+
+def _why(table: pl.DataFrame, name: str) -> str:
+    constant = table[_inner(name)].n_unique() < 2
+    return f"{name} ({'constant' if constant else 'follows from the terms before it'})"
 
 
 def _reason(spec: Specification, table: pl.DataFrame, interest: list[str]) -> str:
     response = _inner(spec.left)
     if table[response].n_unique() == 1:
         return f"{response} does not vary"
-    if not interest:
+    if spec.by_lemma and (n := table["lemma"].n_unique()) < MIN_LEMMAS:
+        return f"{n} terms, fewer than {MIN_LEMMAS}"
+    if not interest and not spec.difference:
         only = ", ".join(f"{name} is always {table[name][0]}" for name in spec.interest)
         return only or "there is no contrast"
     return ""
@@ -113,14 +176,14 @@ def _design(table: pl.DataFrame, names: list[str]) -> np.ndarray:
     return np.hstack([np.ones((table.height, 1)), *(_columns(table, name) for name in names)])
 
 
-def _extended(design: np.ndarray, table: pl.DataFrame, name: str) -> np.ndarray:
-    return np.hstack([design, _columns(table, name)])
+def _extended(design: np.ndarray, table: pl.DataFrame, names: list[str]) -> np.ndarray:
+    return np.hstack([design, *(_columns(table, name) for name in names)])
 
 
-def _adds(design: np.ndarray, table: pl.DataFrame, name: str) -> bool:
-    """Whether every column of ``name`` is independent of ``design`` [rows, columns]."""
-    if table[_inner(name)].n_unique() < 2:
+def _adds(design: np.ndarray, table: pl.DataFrame, names: list[str]) -> bool:
+    """Whether every column of ``names`` is independent of ``design`` [rows, columns]."""
+    if any(table[_inner(name)].n_unique() < 2 for name in names):
         return False
-    wider = np.unique(_extended(design, table, name), axis=0)
+    wider = np.unique(_extended(design, table, names), axis=0)
     rank = int(np.linalg.matrix_rank(wider))
     return rank == wider.shape[1]

@@ -75,14 +75,25 @@ JACCARD_AT_K = (
     "n_tested",
     "matched_controls",
     "control_within",
+    "chance_delta_low",
+    "chance_delta_high",
+    "chance_delta_95",
+    "n_cuts",
     "reason",
 )
+"""``chance_delta_*``: the central 95% of Δ, and the 95th percentile of its size, over ``n_cuts``
+random cuts of the patients of terms with one meaning: of a control itself, into halves; of the
+controls matched to an ambiguous term, into parts as large as its senses. The mean of such cuts is
+zero by construction, so controls have no ``cross`` and ``delta``. ``reason``: why a number is
+missing."""
 
 JACCARD_PAIRS = (
     *SOURCE,
     "lemma",
     "kind",
     "pair_type",
+    "sense_a",
+    "sense_b",
     "jaccard_at_10",
     "jaccard",
     "doc_a",
@@ -160,10 +171,11 @@ SENSE_LINKED = (
     "n_tests",
     "n_permutations",
     "smallest_q",
+    "reason",
     *SOURCE,
 )
 """``n_permutations``: what the test took; ``smallest_q``: of a single latent that no permutation
-reaches."""
+reaches; ``reason``: why there is no p."""
 
 SINGLE_PROBES = (
     "latent_id",

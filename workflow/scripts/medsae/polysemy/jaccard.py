@@ -16,7 +16,12 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from medsae.polysemy.overlap import GroupedOverlap, jaccard_block, row_blocks, top_sets
-from medsae.statistics import cluster_weights, permuted_labels, pvalue_greater
+from medsae.statistics import (
+    cluster_weights,
+    exchange_changes,
+    permuted_labels,
+    pvalue_greater,
+)
 
 QUANTUM = 4096
 """J is rounded to 1/4096 for the permutation test: float32 sums of such numbers over at most
@@ -131,14 +136,17 @@ def permutation_pvalue(
     """One-sided p of Δ for labels [n] of rows sorted by patient.
 
     A permutation that leaves a sense without pairs counts as reaching the observed Δ.
-    NaN if the observed Δ is not defined.
+    NaN if the observed Δ is not defined, or if no permutation changes it.
     """
+    if not exchange_changes(label, patient):
+        return float("nan")
     n_senses = int(label.max()) + 1
     observed = label_delta(similarity, patient, label[None], n_senses)[0]
     if not np.isfinite(observed):
         return float("nan")
-    reaching = 0
+    reaching, changes = 0, False
     for block in permuted_labels(label, patient, n_permutations, rng):
         delta = label_delta(similarity, patient, block, n_senses)
         reaching += int((~(delta < observed - TIE)).sum())
-    return float(pvalue_greater(reaching, n_permutations))
+        changes |= bool((~(np.abs(delta - observed) <= TIE)).any())
+    return float(pvalue_greater(reaching, n_permutations)) if changes else float("nan")

@@ -1,7 +1,7 @@
 """The tables of overlap: per term and k, the published one, and pairs for the R models."""
 
-from collections.abc import Iterator, Sequence
-from itertools import combinations
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, combinations
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +29,16 @@ from medsae.polysemy.jaccard import (
 )
 from medsae.polysemy.jaccard_controls import (
     MIN_PATIENTS,
+    Cuts,
+    chance_delta,
     control_rows,
     floor_rows,
     floor_sample,
-    half_split,
+    half_cuts,
+    match_controls,
+    patients_by_sense,
 )
+from medsae.polysemy.jaccard_pairs import pair_rows
 from medsae.polysemy.overlap import (
     TopSets,
     grouped_overlap,
@@ -50,29 +55,28 @@ from medsae.polysemy.sparse import (
     sense_sample,
     source_of,
 )
-from medsae.statistics import benjamini_hochberg, percentile_interval, stream
+from medsae.statistics import (
+    MIN_CLUSTERS,
+    NOT_EXCHANGEABLE,
+    benjamini_hochberg,
+    percentile_interval,
+    stream,
+)
 
 MAX_OCCURRENCES = 20_000
 """Occurrences of a term whose pairs are all compared; more are cut by whole patients."""
 
-MAX_PAIRS = 200
-"""Pairs per term and pair type in the table for the R models."""
-
-N_MATCHED = 5
-"""Controls nearest in frequency that a term is compared with."""
-
-
 JACCARD_TYPES = dict.fromkeys(
     (
         "lemma", "kind", "sense1", "sense2", "reason", "pair_type", "matched_controls",
-        "doc_a", "doc_b", "patient_a", "patient_b",
+        "sense_a", "sense_b", "doc_a", "doc_b", "patient_a", "patient_b",
     ),
     pl.String,
 ) | dict.fromkeys(
     (
         "k", "n_permutations", "n_tested", "n_occurrences1", "n_occurrences2", "n_patients",
         "n_pairs", "n_samples_sense1", "n_samples_sense2", "n_samples_sense1_sampled",
-        "n_samples_sense2_sampled",
+        "n_samples_sense2_sampled", "n_cuts",
     ),
     pl.Int64,
 )  # fmt: skip
@@ -97,27 +101,41 @@ def measure_jaccard(
     published: list[dict[str, Any]] = []
     pairs: list[dict[str, Any]] = []
     floor: list[LemmaLatents] = []
+    designs: dict[str, tuple[int, ...]] = {}
+    frequency: dict[str, int] = {}
     n_lemmas = pl.scan_parquet(latents).select(pl.col("lemma").n_unique()).collect().item()
-    for lemma in progress(read_lemmas(latents), "overlap of latents", n_lemmas):
+    # ambiguous terms first: controls are cut as their senses are
+    lemmas = chain.from_iterable(
+        read_lemmas(latents, kinds=(kind,)) for kind in (POLYSEMOUS, CONTROL)
+    )
+    cuts: Cuts = {}
+    matched: dict[str, tuple[str, ...]] | None = None
+    for lemma in progress(lemmas, "overlap of latents", n_lemmas):
         lemma = lemma.take(cap_by_patient(lemma, MAX_OCCURRENCES, stream(seed, "cap", lemma.lemma)))
         if lemma.kind == POLYSEMOUS:
             sample = sense_sample(lemma, statistics["min_occurrences"])
             terms += _term_rows(sample, depths, statistics)
             if sample.reason is None:
                 published += published_rows(sample)
-                pairs += _pair_rows(sample, stream(seed, "pairs", lemma.lemma))
+                pairs += pair_rows(sample, stream(seed, "pairs", lemma.lemma))
                 floor.append(floor_sample(sample.latents, seed))
-        else:
-            terms += control_rows(lemma, depths, statistics)
-            if len(np.unique(lemma.patient)) >= MIN_PATIENTS:
-                split = half_split(lemma.patient, stream(seed, "pairs", lemma.lemma))
-                pseudo = SenseSample(lemma, ("a", "b"), split, None)
-                pairs += _pair_rows(pseudo, stream(seed, "pairs", lemma.lemma, "draw"))
-                floor.append(floor_sample(lemma, seed))
+                designs[lemma.lemma] = patients_by_sense(sample)
+                frequency[lemma.lemma] = len(sample.latents)
+            continue
+        if matched is None:
+            matched = match_controls(frequency, _usable_controls(latents, statistics))
+        own = {term: designs[term] for term, names in matched.items() if lemma.lemma in names}
+        terms += control_rows(lemma, depths, own, cuts, statistics)
+        if len(np.unique(lemma.patient)) >= MIN_PATIENTS:
+            rng = stream(seed, "pairs", lemma.lemma)
+            halves = half_cuts(int(lemma.patient[-1]) + 1, rng)[0][lemma.patient]
+            pseudo = SenseSample(lemma, ("a", "b"), halves, None)
+            pairs += pair_rows(pseudo, stream(seed, "pairs", lemma.lemma, "draw"))
+            floor.append(floor_sample(lemma, seed))
     terms += floor_rows(floor, depths, statistics)
     source = {name: pl.lit(value) for name, value in source_of(latents).items()}
     return (
-        _finish_terms(_frame(terms, JACCARD_AT_K, source)),
+        _finish_terms(_frame(terms, JACCARD_AT_K, source), matched or {}, cuts),
         _frame(published, JACCARD_CROSS_SENSE, source),
         _frame(pairs, JACCARD_PAIRS, source),
     )
@@ -141,6 +159,7 @@ def _term_rows(sample: SenseSample, depths: list[int], statistics: dict) -> Iter
         yield from (base | {"k": k} for k in depths)
         return
     n_senses, patient, seed = len(sample.senses), lemma.patient, statistics["seed"]
+    fewest = min(len(np.unique(patient[label == sense])) for sense in range(n_senses))
     tested = cap_by_patient(lemma, MAX_TESTED, stream(seed, "tested", lemma.lemma))
     tested_patient = codes_of(lemma.table["patient_id"].filter(pl.Series(tested)))
     for k in depths:
@@ -155,13 +174,19 @@ def _term_rows(sample: SenseSample, depths: list[int], statistics: dict) -> Iter
             statistics["n_permutations"],
             stream(seed, "jaccard p", lemma.lemma),
         )
-        yield base | {
+        row = base | {
             "k": k,
             **_with_intervals(observed_overlaps(grouped, n_senses), resampled),
             "pvalue": pvalue,
             "n_permutations": statistics["n_permutations"],
             "n_tested": int(tested.sum()),
         }
+        if np.isnan(pvalue):
+            row |= {"reason": NOT_EXCHANGEABLE, "n_permutations": None}
+        if fewest < MIN_CLUSTERS:
+            row |= {name: None for name in row if name.endswith(("_low", "_high"))}
+            row["reason"] = row["reason"] or f"no interval: a sense has {fewest} patients only"
+        yield row
 
 
 def published_rows(sample: SenseSample) -> Iterator[dict]:
@@ -218,42 +243,6 @@ def _moments(counts: NDArray[np.int64], width: int) -> tuple[float, float, float
     return float(mean), float(middle.mean()), float(std)
 
 
-def _pair_rows(sample: SenseSample, rng: np.random.Generator) -> list[dict]:
-    """Up to MAX_PAIRS random pairs of each type, from different patients, as rows."""
-    lemma, label, patient = sample.latents, sample.label, sample.latents.patient
-    draws = rng.integers(0, len(lemma), (40 * MAX_PAIRS, 2))
-    first, second = draws.min(1), draws.max(1)
-    drawn = np.unique(first * len(lemma) + second)
-    drawn = rng.permutation(drawn)
-    first, second = np.divmod(drawn, len(lemma))
-    apart = patient[first] != patient[second]
-    same = label[first] == label[second]
-    chosen = np.concatenate([np.flatnonzero(apart & kind)[:MAX_PAIRS] for kind in (same, ~same)])
-    a, b = first[chosen], second[chosen]
-    at_10, at_all = (_paired_jaccard(lemma.codes, a, b, k) for k in (10, None))
-    documents, patients = lemma.table["doc_id"], lemma.table["patient_id"]
-    columns = {
-        "pair_type": np.where(same[chosen], "within", "cross").tolist(),
-        "jaccard_at_10": at_10.tolist(),
-        "jaccard": at_all.tolist(),
-        "doc_a": documents[a].to_list(),
-        "doc_b": documents[b].to_list(),
-        "patient_a": patients[a].to_list(),
-        "patient_b": patients[b].to_list(),
-    }
-    base = {"lemma": lemma.lemma, "kind": lemma.kind}
-    return [
-        base | dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)
-    ]
-
-
-def _paired_jaccard(codes: csr_array, a: NDArray, b: NDArray, k: int | None) -> NDArray:
-    sets = top_sets(codes, k)
-    shared = (sets.common[a] * sets.common[b]).sum(1)
-    shared = shared + np.asarray(sets.rare[a].multiply(sets.rare[b]).sum(axis=1)).ravel()
-    return shared / np.maximum(sets.sizes[a] + sets.sizes[b] - shared, 1)
-
-
 def _with_intervals(observed: Overlaps, resampled: Overlaps) -> dict[str, float]:
     row = {}
     for name in ("within", "cross", "delta", "polysemy_index"):
@@ -263,41 +252,38 @@ def _with_intervals(observed: Overlaps, resampled: Overlaps) -> dict[str, float]
     return row
 
 
-def _finish_terms(terms: pl.DataFrame) -> pl.DataFrame:
-    """q over the terms of each k, and the controls nearest in frequency beside each term."""
-    terms = terms.with_columns(
-        pl.lit(None, pl.Float64).alias("qvalue"),
-        pl.lit(None, pl.String).alias("matched_controls"),
-        pl.lit(None, pl.Float64).alias("control_within"),
+def _usable_controls(latents: str | Path, statistics: dict[str, int]) -> dict[str, int]:
+    """Occurrences of each control that is frequent enough to be cut."""
+    counts = (
+        pl.scan_parquet(latents)
+        .filter(pl.col("kind").cast(pl.String) == CONTROL)
+        .group_by(pl.col("lemma").cast(pl.String))
+        .agg(pl.len().alias("n"), pl.col("patient_id").n_unique().alias("patients"))
+        .filter(pl.col("n") >= statistics["min_occurrences"], pl.col("patients") >= MIN_PATIENTS)
     )
+    return dict(counts.select("lemma", "n").collect().iter_rows())
+
+
+def _finish_terms(
+    terms: pl.DataFrame, matched: Mapping[str, tuple[str, ...]], cuts: Cuts
+) -> pl.DataFrame:
+    """q over the terms of each k, and what the controls matched to each term look like."""
     finished = []
-    for _, part in terms.group_by("k", maintain_order=True):
+    for (k,), part in terms.group_by("k", maintain_order=True):
         qvalues = benjamini_hochberg(part["pvalue"].fill_null(float("nan")).to_numpy())
-        part = part.with_columns(pl.Series("qvalue", qvalues))
-        controls = part.filter((pl.col("kind") == CONTROL) & pl.col("within").is_not_null())
-        finished.append(_match_controls(part, controls))
+        within = dict(part.filter(pl.col("kind") == CONTROL).select("lemma", "within").iter_rows())
+        rows = []
+        for row, q in zip(part.iter_rows(named=True), qvalues, strict=True):
+            row["qvalue"] = q
+            if row["kind"] == POLYSEMOUS and (names := matched.get(row["lemma"])):
+                row["matched_controls"] = "|".join(names)
+                overlap = [within[name] for name in names if within[name] is not None]
+                row["control_within"] = float(np.mean(overlap)) if overlap else None
+                if deltas := cuts.get((row["lemma"], k)):
+                    row |= chance_delta(np.concatenate(deltas))
+            rows.append(row)
+        finished.append(pl.DataFrame(rows, schema=part.schema))
     return tidy(pl.concat(finished).sort("k", "kind", "lemma")).select(JACCARD_AT_K)
-
-
-def _match_controls(part: pl.DataFrame, controls: pl.DataFrame) -> pl.DataFrame:
-    if controls.is_empty():
-        return part
-    frequency = np.log(controls["n_occurrences1"].to_numpy())
-    names: list[str | None] = []
-    means: list[float | None] = []
-    for row in part.iter_rows(named=True):
-        if row["kind"] != POLYSEMOUS or row["reason"] is not None:
-            names.append(None)
-            means.append(None)
-            continue
-        own = np.log(row["n_occurrences1"] + row["n_occurrences2"])
-        near = controls[np.sort(np.argsort(np.abs(frequency - own), kind="stable")[:N_MATCHED])]
-        names.append("|".join(near["lemma"]))
-        means.append(float(near["within"].to_numpy().mean()))
-    return part.with_columns(
-        pl.Series("matched_controls", names, pl.String),
-        pl.Series("control_within", means, pl.Float64),
-    )
 
 
 def _frame(rows: list[dict], columns: Sequence[str], source: dict[str, pl.Expr]) -> pl.DataFrame:

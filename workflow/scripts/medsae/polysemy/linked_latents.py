@@ -7,7 +7,9 @@ difference of firing rates, rate(sense) − rate(other senses), one-sided; patie
 sequences are permuted, all latents under the same permutations. q: Benjamini–Hochberg over
 every lemma × sense × latent test of the SAE. A discovered latent (q ≤ 0.05) is confirmed if
 the same test on the other patients has q ≤ 0.05 over the discovered ones. That test is run
-for latents with p ≤ 0.05 only, among which all the discovered are.
+for latents with p ≤ 0.05 only, among which all the discovered are. Where no permutation can
+change anything (all patients have the same sequence of senses, or the latent fires always or
+never) there is no p, and ``reason`` says so; such a test does not count for q.
 
 Also given: the log odds ratio with Haldane's ½ added to each cell, and the p of the published
 analysis (Fisher's exact test, which takes occurrences for independent).
@@ -28,8 +30,10 @@ from medsae.polysemy.columns import POLYSEMOUS, SENSE_LINKED, tidy
 from medsae.polysemy.sparse import SenseSample, codes_of, read_lemmas, sense_sample, source_of
 from medsae.polysemy.splits import discovery_half
 from medsae.statistics import (
+    NOT_EXCHANGEABLE,
     SequentialPvalues,
     benjamini_hochberg,
+    exchange_changes,
     fisher_greater,
     permutations_needed,
     permuted_labels,
@@ -61,7 +65,7 @@ def find_sense_linked_latents(latents: str | Path, statistics: dict[str, int]) -
     """
     # How many permutations are needed depends on the number of tests, so they are counted first.
     n_tests = sum(
-        len(candidates.latents) * len(sample.senses)
+        len(candidates.latents) * candidates.n_testable
         for sample in _samples(latents, statistics)
         if (candidates := find_candidates(sample, statistics["seed"])) is not None
     )
@@ -113,10 +117,14 @@ def permutation_pvalues(
     """p of rate(sense) − rate(others) for each column of binary ``firing`` [n, L].
 
     Returns p and the permutations that each took, both [S, L]. Rows sorted by patient. A
-    permutation without one of the two groups counts as reaching.
+    permutation without one of the two groups counts as reaching. p is NaN where no permutation
+    can change the difference.
     """
     n_latents, n = firing.shape[1], len(label)
     tests = [SequentialPvalues(n_latents, max_permutations) for _ in range(n_senses)]
+    untestable = np.array([not exchange_changes(label == s, patient) for s in range(n_senses)])
+    if untestable.all():
+        return np.full((n_senses, n_latents), np.nan), np.zeros((n_senses, n_latents), np.int64)
     columns = firing.T.tocsr().astype(np.float32)
     fires = np.asarray(columns.sum(axis=1)).astype(np.float64)
     hits, totals = sense_counts(firing, label, n_senses)
@@ -153,9 +161,10 @@ def permutation_pvalues(
             begin = end
         if not any(len(test.open) for test in tests):
             break
+    fixed = untestable[:, None] | (fires == 0) | (fires == n)
     return (
-        np.stack([test.pvalues for test in tests]),
-        np.stack([test.permutations for test in tests]),
+        np.where(fixed, np.nan, np.stack([test.pvalues for test in tests])),
+        np.where(fixed, 0, np.stack([test.permutations for test in tests])),
     )
 
 
@@ -186,6 +195,12 @@ class Candidates:
     latents: NDArray[np.intp]
     fires: csr_array
     halves: dict[str, tuple[csr_array, NDArray[np.intp], NDArray[np.int8]]]
+
+    @property
+    def n_testable(self) -> int:
+        """Senses that an exchange among the discovering patients can change."""
+        _, patient, label = self.halves["discovery"]
+        return sum(exchange_changes(label == sense, patient) for sense in np.unique(label))
 
 
 def find_candidates(sample: SenseSample, seed: int) -> Candidates | None:
@@ -302,17 +317,25 @@ def _sense_rows(
 
 def _judge(table: pl.DataFrame, n_permutations: int) -> pl.DataFrame:
     """q over all tests, what was discovered, q of the confirmation over the discovered."""
-    qvalue = benjamini_hochberg(table["pvalue"].to_numpy())
+    pvalue, confirming = (table[f"pvalue{half}"].to_numpy() for half in ("", "_confirmation"))
+    qvalue = benjamini_hochberg(pvalue)
     discovered = qvalue <= ALPHA
-    again = np.where(discovered, table["pvalue_confirmation"].to_numpy(), np.nan)
-    confirmation = benjamini_hochberg(again)
+    confirmation = benjamini_hochberg(np.where(discovered, confirming, np.nan))
+    n_tests = int((~np.isnan(pvalue)).sum())
+    # whatever was discovered was tested again, unless nothing could change
+    unconfirmable = discovered & np.isnan(confirming)
+    reason = pl.when(pl.Series(np.isnan(pvalue))).then(pl.lit(NOT_EXCHANGEABLE))
     return table.with_columns(
         pl.Series("qvalue", qvalue, pl.Float64),
         pl.Series("discovered", discovered, pl.Boolean),
         pl.Series("qvalue_confirmation", confirmation, pl.Float64),
         pl.Series("confirmed", np.nan_to_num(confirmation, nan=1.0) <= ALPHA, pl.Boolean),
-        pl.lit(len(table)).cast(pl.Int64).alias("n_tests"),
-        pl.lit(min(1.0, len(table) / (1 + n_permutations))).alias("smallest_q"),
+        pl.lit(n_tests).cast(pl.Int64).alias("n_tests"),
+        pl.lit(min(1.0, n_tests / (1 + n_permutations))).alias("smallest_q"),
+        reason.when(pl.Series(unconfirmable))
+        .then(pl.lit(f"other half {NOT_EXCHANGEABLE}"))
+        .otherwise(None)
+        .alias("reason"),
     )
 
 
@@ -321,6 +344,7 @@ def _empty() -> pl.DataFrame:
     whole = ("latent_id", *counts, "n_other_hits", "n_other_total", "n_permutations")
     judged = (
         "qvalue", "discovered", "qvalue_confirmation", "confirmed", "n_tests", "smallest_q",
+        "reason",
     )  # fmt: skip
     own = [name for name in SENSE_LINKED if name not in ("model", "layer", "sae", *judged)]
     types = dict.fromkeys(whole, pl.Int64) | {"lemma": pl.String, "sense": pl.String}

@@ -27,7 +27,7 @@ def draw_entropy(table: pl.DataFrame, where: str) -> Figure:
     headline(
         figure,
         title,
-        f"{where}. The senses of a term are cut to the same number of occurrences. Bars: 95% "
+        f"{where}. Every sense is cut to the same number of patients. Bars: 95% "
         "intervals over patients.",
     )
     for row, term in zip(rows, terms, strict=True):

@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 
 from medsae.report.means import mean_over_terms
-from medsae.report.phrases import Estimate, estimated, listed, of_row, q_is, share
+from medsae.report.phrases import estimated, listed, of_row, q_is, share, small
 from medsae.report.tables import at_headline_k, place
 
 LOW_RECOVERY = 0.8
@@ -82,7 +82,8 @@ def definition(run: Run) -> str:
         f"Δ is the share of their {listed([str(k) for k in ks])} strongest latents that two "
         "occurrences of a term have in common (Jaccard index, different patients), within a sense "
         "minus across senses: 0 if the latents ignore the sense. A term counts as separated if "
-        "q < 0.05 and the 95% interval of Δ lies above zero."
+        "q < 0.05 and the 95% interval of Δ lies above zero. Beside it stands how far Δ lies from "
+        "zero without any senses: in random cuts of the patients of terms with one meaning."
     )
 
 
@@ -111,10 +112,12 @@ def _overlap(summary: Summary, remark: str = "") -> str:
         f"{name}: {overlap['n_terms_separated']} of {overlap['n_terms_estimated']} ambiguous terms "
         f"separated; mean Δ over terms {estimated(overlap['delta'])}"
     )
-    if overlap["n_controls"]:
+    if overlap["chance_delta_95"] is not None:
+        beyond = overlap["n_terms_separated"] - len(overlap["terms_separated_within_chance"])
         text += (
-            f"; over {overlap['n_controls']} terms with one meaning, cut in random halves, "
-            f"{estimated(overlap['control_delta'])}"
+            f". {beyond} of the separated differ by more than 95% of random cuts of the "
+            f"{overlap['n_controls']} terms with one meaning (|Δ| up to "
+            f"{small(overlap['chance_delta_95'])} for the median term)"
         )
     return text + "." + ("" if remark else _which(overlap))
 
@@ -137,6 +140,8 @@ def _clearest(run: Run, summary: Summary) -> str:
         f" Most clearly {row['lemma']}: Δ = {estimated(of_row(row, 'delta'))}, "
         f"{q_is(row['qvalue'])} against senses shuffled among patients"
     )
+    if row["chance_delta_95"] is not None:
+        text += f", |Δ| below {small(row['chance_delta_95'])} in 95% of random cuts of controls"
     counterpart = run.counterpart(summary)
     if counterpart is None:
         return text + "."
@@ -183,6 +188,7 @@ def limits(run: Run) -> tuple[str, ...]:
             "too narrow if patients have several notes."
         )
     points += [_unestimated(run, summary) for summary in run.trained]
+    points += [_untestable(summary) for summary in run.summaries]
     points.append(
         "“Not shown to be separated” is not “the same”: the interval of Δ says how large a "
         "difference remains possible."
@@ -194,6 +200,7 @@ def limits(run: Run) -> tuple[str, ...]:
         about = f"{fit['response']} ({fit['specification']} formula)"
         points.append(f"Mixed-effects model of {about}: {fit['status']}{reason}.")
     points += [_misfit(fit) for fit in run.fits.iter_rows(named=True)]
+    points.append(_layers(run.fits))
     if run.agreement["accuracy"].is_null().all():
         points.append("Without gold senses, how many senses are assigned rightly is unknown.")
     if run.ner is None:
@@ -212,6 +219,22 @@ def _misfit(fit: Mapping[str, Any]) -> str:
     )
 
 
+def _layers(fits: pl.DataFrame) -> str:
+    """What the planned mixed-effects models cannot say, or say in their own way, of layers."""
+    planned = fits.filter(pl.col("specification") == "planned")
+    if planned["note"].drop_nulls().len():
+        return (
+            "The models share no layers: the mixed-effects models compare them on average over "
+            "their own layers, and each layer with its model's first."
+        )
+    if planned["dropped"].str.contains(r"layer \(follows").any():
+        return (
+            "Each model was studied at a layer of its own: the mixed-effects models cannot tell "
+            "the layer from the model."
+        )
+    return ""
+
+
 def _unestimated(run: Run, summary: Summary) -> str:
     at_k, _ = at_headline_k(run.rows_of(summary))
     missing = at_k.filter((pl.col("kind") == "polysemous") & pl.col("delta").is_null())
@@ -221,13 +244,29 @@ def _unestimated(run: Run, summary: Summary) -> str:
     return f"{where(summary)}: nothing can be said about {listed(terms)}."
 
 
+def _untestable(summary: Summary) -> str:
+    parts = []
+    if terms := summary["overlap"]["terms_not_testable"]:
+        parts.append(f"Δ of {listed(terms)}")
+    if terms := summary["sense_linked"]["terms_not_testable"]:
+        parts.append(f"latents of {listed(terms)}")
+    if n := summary["sense_linked"]["n_not_confirmable"]:
+        parts.append(f"{n} discovered latents on the other half of the patients")
+    if not parts:
+        return ""
+    return (
+        f"{where(summary)}: not testable, since exchanging senses among patients changes nothing: "
+        f"{'; '.join(parts)}."
+    )
+
+
 def _cautions(summary: Summary) -> list[str]:
     cautions = []
-    delta, control = (summary["overlap"][name] for name in ("delta", "control_delta"))
-    if control and control["low"] is not None and control["low"] > 0 and _reaches(control, delta):
+    if within := summary["overlap"]["terms_separated_within_chance"]:
         cautions.append(
-            f"{where(summary)}: terms with one meaning have Δ = {estimated(control)}, above zero: "
-            "part of the Δ of ambiguous terms may not be due to their senses."
+            f"{where(summary)}: {listed(within)} counted as separated, but random cuts of terms "
+            "with one meaning differ as much: the Δ is no larger than that of two groups of "
+            "patients may be anyway."
         )
     if _is_blind(summary):
         itself, other = (summary["overlap"][name] for name in WORD_OVERLAPS)
@@ -254,10 +293,3 @@ def _is_blind(summary: Summary) -> bool:
     """Whether the latents do not even tell one word from another."""
     itself, other = (summary["overlap"][name] for name in WORD_OVERLAPS)
     return bool(itself and other and itself["value"] < WORD_RATIO * other["value"])
-
-
-def _reaches(control: Estimate, delta: Estimate | None) -> bool:
-    """Whether the interval of the controls meets that of the ambiguous terms."""
-    if delta is None or delta["low"] is None or control["high"] is None:
-        return True
-    return control["high"] >= delta["low"]

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from medsae.report.means import mean_over_terms
-from medsae.report.tables import ALPHA, at_headline_k, number, significant
+from medsae.report.tables import ALPHA, at_headline_k, beyond_chance, number, significant
 
 Estimate = dict[str, float | None]
 
@@ -32,14 +32,20 @@ def _mean_or_only(table: pl.DataFrame, name: str) -> Estimate | None:
 
 
 def summarise_overlap(jaccard: pl.DataFrame) -> dict[str, Any]:
-    """Terms separated, and the mean Δ of ambiguous terms and of terms with one meaning."""
+    """Terms separated, their mean Δ, and how far random cuts of terms with one meaning go.
+
+    ``chance_delta_95``: median over terms of the size of Δ that 95% of the cuts stay below.
+    """
     at_k, k = at_headline_k(jaccard)
     kinds = {
         kind: at_k.filter(pl.col("kind") == kind) for kind in ("polysemous", "control", "floor")
     }
     terms = kinds["polysemous"]
     estimated = terms.filter(pl.col("delta").is_not_null())
-    separated = terms.filter(significant("delta"))["lemma"].sort().to_list()
+    found = terms.filter(significant("delta"))
+    separated = found["lemma"].sort().to_list()
+    untestable = estimated.filter(pl.col("pvalue").is_null())["lemma"].sort().to_list()
+    chance = estimated["chance_delta_95"].cast(pl.Float64).median()
     floor = kinds["floor"].to_dicts()
     return {
         "k": k,
@@ -47,11 +53,13 @@ def summarise_overlap(jaccard: pl.DataFrame) -> dict[str, Any]:
         "n_terms_estimated": estimated.height,
         "n_terms_separated": len(separated),
         "terms_separated": separated,
-        "terms_not_shown": sorted(set(estimated["lemma"]) - set(separated)),
+        "terms_separated_within_chance": found.filter(~beyond_chance())["lemma"].sort().to_list(),
+        "terms_not_shown": sorted(set(estimated["lemma"]) - set(separated) - set(untestable)),
+        "terms_not_testable": untestable,
         "terms_without_enough_data": sorted(set(terms["lemma"]) - set(estimated["lemma"])),
         "delta": _mean(terms["delta"]),
-        "n_controls": int(kinds["control"]["delta"].is_not_null().sum()),
-        "control_delta": _mean(kinds["control"]["delta"]),
+        "n_controls": int(kinds["control"]["within"].is_not_null().sum()),
+        "chance_delta_95": None if chance is None else number(chance),
         "control_overlap": _mean(kinds["control"]["within"]),
         "overlap_of_different_terms": estimate(floor[0], "cross") if floor else None,
     }
@@ -81,6 +89,13 @@ def summarise_linked(linked: pl.DataFrame) -> dict[str, Any]:
         "n_senses_with_confirmed": confirmed.select("lemma", "sense").n_unique(),
         "n_tests": linked["n_tests"][0] if linked.height else None,
         "smallest_q": linked["smallest_q"][0] if linked.height else None,
+        "terms_not_testable": linked.filter(pl.col("pvalue").is_null())["lemma"]
+        .unique()
+        .sort()
+        .to_list(),
+        "n_not_confirmable": linked.filter(
+            pl.col("discovered").fill_null(False) & pl.col("reason").is_not_null()
+        ).height,
     }
 
 

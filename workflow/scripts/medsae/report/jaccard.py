@@ -16,7 +16,7 @@ from medsae.report.marks import (
     row_labels,
     stripes,
 )
-from medsae.report.style import CONTROL, CROSS, MUTED, WITHIN, headline, page, sentence_figure
+from medsae.report.style import CONTROL, CROSS, CUTS, MUTED, WITHIN, headline, page, sentence_figure
 from medsae.report.tables import at_headline_k, interval_columns, significant
 
 
@@ -54,7 +54,8 @@ def draw_jaccard(table: pl.DataFrame, where: str) -> Figure:
         part = shown.filter(pl.col("kind") == kind)
         shift = -0.14 if kind == "polysemous" else 0.0
         _draw(overlap, part, "within", color, size=size, shift=shift)
-        _draw(delta, part, "delta", color, size=size, filled=part["significant"])
+        _draw_cuts(delta, part)
+    _draw(delta, shown, "delta", WITHIN, filled=shown["significant"])
     _draw(
         overlap,
         shown.filter(pl.col("kind") == "polysemous"),
@@ -64,8 +65,8 @@ def draw_jaccard(table: pl.DataFrame, where: str) -> Figure:
         size=4.5,
         shift=0.14,
     )
-    for row, reason, q in shown.select("row", "reason", "qvalue").iter_rows():
-        if reason:
+    for row, value, reason, q in shown.select("row", "within", "reason", "qvalue").iter_rows():
+        if reason and value is None:
             annotate(overlap, 0.01, row, reason)
         annotate(delta, 1.03, row, q_text(q))
     delta.text(1.03, 1.0, "q", transform=delta.transAxes, fontsize=7.5, color=MUTED, va="bottom")
@@ -73,6 +74,7 @@ def draw_jaccard(table: pl.DataFrame, where: str) -> Figure:
         overlap,
         [("o", WITHIN, "same sense"), ("D", CROSS, "other sense"), ("o", CONTROL, "one meaning")],
     )
+    key(delta, [("s", CUTS, "random cuts of one-meaning terms")])
     row_labels(
         overlap,
         rows,
@@ -91,6 +93,12 @@ def draw_jaccard(table: pl.DataFrame, where: str) -> Figure:
     overlap.set_xlabel("overlap (Jaccard)")
     delta.set_xlabel("Δ: same sense minus other sense")
     return figure
+
+
+def _draw_cuts(axis: Axes, part: pl.DataFrame) -> None:
+    """Where 95% of the random cuts of terms with one meaning lie: a band behind the points."""
+    low, high = (part[f"chance_delta_{side}"].cast(pl.Float64) for side in ("low", "high"))
+    axis.hlines(part["row"], low, high, color=CUTS, lw=6, zorder=2)
 
 
 def _by_difference(table: pl.DataFrame) -> pl.DataFrame:

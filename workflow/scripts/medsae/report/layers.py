@@ -9,6 +9,7 @@ from medsae.report.marks import annotate, intervals, key, limits, reference, row
 from medsae.report.means import mean_over_terms
 from medsae.report.style import (
     CONTROL,
+    CUTS,
     MARKERS,
     SENSES,
     WITHIN,
@@ -16,7 +17,7 @@ from medsae.report.style import (
     headline,
     sentence_figure,
 )
-from medsae.report.tables import at_headline_k, significant
+from medsae.report.tables import at_headline_k, beyond_chance, significant
 
 SOURCE = ("model", "layer", "sae")
 PROFILE_IN = 2.0
@@ -31,9 +32,10 @@ SCHEMA = {
     "delta": pl.Float64,
     "delta_low": pl.Float64,
     "delta_high": pl.Float64,
-    "control_delta": pl.Float64,
-    "control_delta_low": pl.Float64,
-    "control_delta_high": pl.Float64,
+    "n_beyond_chance": pl.Int64,
+    "chance_delta_low": pl.Float64,
+    "chance_delta_high": pl.Float64,
+    "chance_delta_95": pl.Float64,
 }
 
 
@@ -41,28 +43,31 @@ def compare_places(jaccard: pl.DataFrame) -> pl.DataFrame:
     """One row per model, layer and SAE, from the rows of every ``jaccard_at_k.csv``.
 
     Columns: model, layer, sae, k (latents compared), n_terms, n_controls, n_separated, delta
-    (mean over terms, with a 95% Student interval over terms), and control_delta (the same
-    over terms with one meaning).
+    (mean over terms, with a 95% Student interval over terms), n_beyond_chance (of the separated
+    terms, those whose Δ is larger than 95% of random cuts of terms with one meaning) and
+    chance_delta (median over terms of where 95% of these cuts lie).
     """
     rows = []
     for place, rows_of_place in jaccard.group_by(SOURCE, maintain_order=True):
         part, k = at_headline_k(rows_of_place)
-        part = part.filter(pl.col("delta").is_not_null())
-        terms = part.filter(pl.col("kind") == "polysemous")
-        controls = part.filter(pl.col("kind") == "control")
+        terms = part.filter((pl.col("kind") == "polysemous") & pl.col("delta").is_not_null())
+        controls = part.filter((pl.col("kind") == "control") & pl.col("within").is_not_null())
+        found = terms.filter(significant("delta"))
+        cuts = [f"chance_delta_{end}" for end in ("low", "high", "95")]
         rows.append(
             dict(zip(SOURCE, place, strict=True))
             | {"k": k}
             | {"n_terms": terms.height, "n_controls": controls.height}
-            | {"n_separated": terms.filter(significant("delta")).height}
+            | {"n_separated": found.height}
+            | {"n_beyond_chance": found.filter(beyond_chance()).height}
             | mean_over_terms("delta", terms["delta"])
-            | mean_over_terms("control_delta", controls["delta"])
+            | {name: terms[name].cast(pl.Float64).median() for name in cuts}
         )
     return pl.DataFrame(rows, schema=SCHEMA).sort(SOURCE)
 
 
 def draw_layers(jaccard: pl.DataFrame, places: pl.DataFrame, random_models: set[str]) -> Figure:
-    """One row per model, layer and SAE: Δ of every term, its mean, and that of the controls.
+    """One row per model, layer and SAE: Δ of every term, its mean, and random cuts of controls.
 
     Below, where a model was studied at several layers, the mean by layer. ``places`` is
     ``compare_places(jaccard)``; ``random_models`` have random weights.
@@ -90,17 +95,18 @@ def draw_layers(jaccard: pl.DataFrame, places: pl.DataFrame, random_models: set[
         values = here["delta"].drop_nulls()
         axis.plot(values, [row - 0.16] * len(values), "|", color=WITHIN, alpha=0.55, ms=7, mew=1.2)
         annotate(axis, 1.02, row, f"{place['n_separated']} of {place['n_terms']}")
-    for shift, name, color in ((0.05, "delta", WITHIN), (0.24, "control_delta", CONTROL)):
-        shifted = [row + shift for row in rows]
-        columns = (places[name], places[f"{name}_low"], places[f"{name}_high"])
-        intervals(axis, shifted, *(c.cast(pl.Float64) for c in columns), color=color)
+    columns = (places["delta"], places["delta_low"], places["delta_high"])
+    shifted = [row + 0.05 for row in rows]
+    intervals(axis, shifted, *(c.cast(pl.Float64) for c in columns), color=WITHIN)
+    low, high = (places[f"chance_delta_{end}"].cast(pl.Float64) for end in ("low", "high"))
+    axis.hlines([row - 0.16 for row in rows], low, high, color=CUTS, lw=6, zorder=1)
     axis.text(1.02, 1.02, "separated", transform=axis.transAxes, fontsize=7.5, va="bottom")
     key(
         axis,
         [
             ("|", WITHIN, "one ambiguous term"),
             ("o", WITHIN, "their mean"),
-            ("o", CONTROL, "mean of one-meaning terms"),
+            ("s", CUTS, "random cuts of controls"),
         ],
     )
     labels = places["model"].to_list()

@@ -19,12 +19,16 @@ from medsae.report.style import (
 )
 from medsae.report.tables import ALPHA
 
-PLANNED = "planned"
+PLANNED, UNAGGREGATED = "planned", "unaggregated"
 SCALES = {
-    ("jaccard", PLANNED): "overlap of all latents (Jaccard)",
-    ("jaccard_at_10", PLANNED): "overlap of the 10 strongest latents (Jaccard)",
-    ("entropy", PLANNED): "normalised entropy, rarefied",
-    ("delta_ce", PLANNED): "asinh ΔCE",
+    ("jaccard", PLANNED): "Δ overlap of all latents, by term",
+    ("jaccard_at_10", PLANNED): "Δ overlap of the 10 strongest latents, by term",
+    ("entropy", PLANNED): "normalised entropy, rarefied, by term",
+    ("delta_ce", PLANNED): "asinh ΔCE, difference in differences, by term",
+    ("delta_ce_on_sense", PLANNED): "asinh ΔCE, by term",
+    ("jaccard", UNAGGREGATED): "unaggregated: overlap of all latents of pairs",
+    ("jaccard_at_10", UNAGGREGATED): "unaggregated: overlap of the 10 strongest latents of pairs",
+    ("delta_ce", UNAGGREGATED): "unaggregated: asinh ΔCE of occurrences",
     ("jaccard", "published"): "published formula: overlap of all latents (logit)",
     ("entropy", "published"): "published formula: normalised entropy (logit)",
     ("delta_ce", "published"): "published formula: positive ΔCE (log)",
@@ -41,6 +45,7 @@ def draw_mixed_effects(contrasts: pl.DataFrame, fits: pl.DataFrame) -> Figure:
     ``fits`` is ``fits.csv``: a fit that is not usable keeps a panel that says why.
     """
     title = "Mixed-effects models"
+    fits = fits.filter(pl.col("specification") != UNAGGREGATED)
     if fits.is_empty():
         return sentence_figure(title, "No model was fitted.")
     parts = [

@@ -21,12 +21,17 @@ def estimated(estimate: Estimate | None, *, signed: bool = False, digits: int = 
         digits = max(digits, 4)
     form = f"{{:{'+' if signed else ''}.{digits}f}}"
     if low is None or high is None:
-        return f"{_unsigned_zero(form.format(value))} (no interval: too few terms)"
+        return f"{_unsigned_zero(form.format(value))} (no interval)"
     return "{} [{}, {}]".format(*(_unsigned_zero(form.format(x)) for x in (value, low, high)))
 
 
 def _unsigned_zero(text: str) -> str:
     return text.lstrip("+-") if not text.strip("+-0.") else text.replace("-", "−")
+
+
+def small(value: float) -> str:
+    """A bound without an interval of its own, to two significant figures: ``0.013``."""
+    return f"{value:.2g}".replace("-", "−")
 
 
 def share(estimate: Estimate | None) -> str:

@@ -23,6 +23,7 @@ WITHIN = "#0072B2"  # same sense, on-sense, the quantity of interest
 CROSS = "#D55E00"  # other sense, off-sense
 CONTROL = "#6F6F6F"  # matched control, null, baseline
 FLOOR = "#B5B5B5"
+CUTS = "#D9D9D9"  # bands that random cuts of terms with one meaning fill
 INK = "#222222"
 MUTED = "#6B6B6B"
 RULE = "#DDDDDD"

@@ -98,6 +98,11 @@ def significant(effect: str, q: str = "qvalue") -> pl.Expr:
     return ((pl.col(q) < ALPHA) & (pl.col(f"{effect}_low") > 0)).fill_null(False)
 
 
+def beyond_chance() -> pl.Expr:
+    """Whether Δ is larger than 95% of random cuts of terms with one meaning; null if not known."""
+    return pl.col("delta").cast(pl.Float64) > pl.col("chance_delta_95").cast(pl.Float64)
+
+
 def interval_columns(table: pl.DataFrame, name: str) -> NDArray[np.float64]:
     """The columns ``name``, ``name_low``, ``name_high`` as float64 [3, n], NaN where null."""
     columns = [pl.col(name), pl.col(f"{name}_low"), pl.col(f"{name}_high")]

@@ -6,9 +6,8 @@ from typing import Any
 import polars as pl
 
 from medsae.report.document import Block, Bullets, Table
-from medsae.report.means import mean_over_terms
-from medsae.report.phrases import Estimate, estimated, of_row, q_is
-from medsae.report.tables import ALPHA, at_headline_k, significant
+from medsae.report.phrases import estimated, of_row, q_is, small
+from medsae.report.tables import ALPHA, at_headline_k, beyond_chance, significant
 
 Row = Mapping[str, Any]
 
@@ -20,7 +19,7 @@ HEADER = (
     "q",
     "within",
     "across",
-    "controls Δ",
+    "cuts of controls, 95% of |Δ| below",
     "occurrences",
     "patients",
 )
@@ -34,18 +33,14 @@ def term_blocks(jaccard: pl.DataFrame, random: pl.DataFrame | None) -> list[Bloc
     """
     at_k, k = at_headline_k(jaccard)
     terms = at_k.filter(pl.col("kind") == "polysemous").with_columns(
-        significant("delta").alias("separated")
+        significant("delta").alias("separated"), beyond_chance().alias("beyond")
     )
     terms = terms.sort(["delta", "lemma"], descending=[True, False], nulls_last=True)
-    deltas = dict(
-        at_k.filter(pl.col("kind") == "control").select("lemma", "delta").drop_nulls().iter_rows()
-    )
     chance = {} if random is None else _by_lemma(random)
     sentences, rows = [], []
     for row in terms.iter_rows(named=True):
-        control = _matched_delta(row["matched_controls"], deltas)
-        sentences.append(_sentence(row, k, control, chance.get(row["lemma"])))
-        rows.append(_cells(row, control))
+        sentences.append(_sentence(row, k, chance.get(row["lemma"])))
+        rows.append(_cells(row))
     return [Bullets(tuple(sentences)), Table(HEADER, tuple(rows), n_text=3)]
 
 
@@ -53,15 +48,6 @@ def _by_lemma(jaccard: pl.DataFrame) -> dict[str, Row]:
     at_k, _ = at_headline_k(jaccard)
     terms = at_k.filter(pl.col("kind") == "polysemous")
     return {row["lemma"]: row for row in terms.iter_rows(named=True)}
-
-
-def _matched_delta(names: str | None, deltas: dict[str, float]) -> Estimate | None:
-    """Mean Δ over the controls nearest in frequency, with its interval over controls."""
-    values = [deltas[name] for name in (names or "").split("|") if name in deltas]
-    if not values:
-        return None
-    mean = mean_over_terms("delta", pl.Series(values, dtype=pl.Float64))
-    return of_row(mean, "delta")
 
 
 def _senses(row: Row) -> str:
@@ -72,31 +58,48 @@ def _counts(row: Row) -> str:
     return f"{row['n_occurrences1'] or 0} + {row['n_occurrences2'] or 0}"
 
 
-def _sentence(row: Row, k: int, control: Estimate | None, random: Row | None) -> str:
+def _verdict(row: Row) -> str:
+    if row["qvalue"] is None:
+        return f"no verdict ({row['reason'] or 'not testable'})"
+    if row["separated"]:
+        within = row["beyond"] is False
+        return "separated" + (", but by no more than random cuts of controls" if within else "")
+    if row["qvalue"] < ALPHA and row["delta_low"] is None:
+        return f"not shown to be separated (q is small, but {row['reason']})"
+    if row["qvalue"] < ALPHA:
+        return "not shown to be separated (q is small, but the interval of Δ reaches zero)"
+    return "not shown to be separated"
+
+
+def _sentence(row: Row, k: int, random: Row | None) -> str:
     name = f"**{row['lemma']}** ({_senses(row)})" if _senses(row) else f"**{row['lemma']}**"
     if row["delta"] is None:
         return f"{name}: not enough data: {row['reason'] or 'not estimable'}."
-    verdict = "separated" if row["separated"] else "not shown to be separated"
-    if not row["separated"] and (row["qvalue"] or 1) < ALPHA:
-        verdict += " (q is small, but the interval of Δ reaches zero)"
     parts = [
-        f"{name}: {verdict}. Two occurrences share {estimated(of_row(row, 'within'))} of their "
-        f"{k} strongest latents within a sense and {estimated(of_row(row, 'cross'))} across: "
+        f"{name}: {_verdict(row)}. Two occurrences share {estimated(of_row(row, 'within'))} of "
+        f"their {k} strongest latents within a sense and {estimated(of_row(row, 'cross'))} across: "
         f"Δ = {estimated(of_row(row, 'delta'))}, {q_is(row['qvalue'])} against senses shuffled "
         f"among patients; {_counts(row)} occurrences, {row['n_patients']} patients."
     ]
-    if control is not None:
-        parts.append(f"Controls of like frequency: Δ = {estimated(control)}.")
+    if row["chance_delta_95"] is not None:
+        parts.append(
+            "Random cuts of controls of like frequency: 95% have |Δ| below "
+            f"{small(row['chance_delta_95'])}."
+        )
     if random is not None:
         parts.append(f"With random weights: Δ = {estimated(of_row(random, 'delta'))}.")
     return " ".join(parts)
 
 
-def _cells(row: Row, control: Estimate | None) -> tuple[str, ...]:
+def _cells(row: Row) -> tuple[str, ...]:
     if row["delta"] is None:
         verdict = "not enough data"
+    elif row["qvalue"] is None:
+        verdict = "not testable"
+    elif row["separated"]:
+        verdict = "yes, within cuts" if row["beyond"] is False else "yes"
     else:
-        verdict = "yes" if row["separated"] else "not shown"
+        verdict = "not shown"
     estimates = [
         "" if row[name] is None else estimated(of_row(row, name))
         for name in ("delta", "within", "cross")
@@ -109,7 +112,7 @@ def _cells(row: Row, control: Estimate | None) -> tuple[str, ...]:
         estimates[0],
         q,
         *estimates[1:],
-        "" if control is None or row["delta"] is None else estimated(control),
+        "" if row["chance_delta_95"] is None else small(row["chance_delta_95"]),
         _counts(row),
         str(row["n_patients"]),
     )

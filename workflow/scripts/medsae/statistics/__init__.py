@@ -12,7 +12,9 @@ from medsae.statistics.elastic_net import LogisticFits, balanced_weights, fit_el
 from medsae.statistics.fisher import fisher_greater
 from medsae.statistics.multiple_testing import benjamini_hochberg, holm
 from medsae.statistics.permutation import (
+    NOT_EXCHANGEABLE,
     cluster_strata,
+    exchange_changes,
     permuted_labels,
     pvalue_greater,
     sign_flip_pvalue,
@@ -24,6 +26,7 @@ from medsae.statistics.sequential import SequentialPvalues, permutations_needed
 
 __all__ = [
     "MIN_CLUSTERS",
+    "NOT_EXCHANGEABLE",
     "LogisticFits",
     "SequentialPvalues",
     "auroc",
@@ -35,6 +38,7 @@ __all__ = [
     "code_matrix",
     "codes_of",
     "cohen_kappa",
+    "exchange_changes",
     "fisher_greater",
     "fit_elastic_net",
     "holm",

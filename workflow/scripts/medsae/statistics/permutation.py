@@ -11,6 +11,10 @@ Sequences are exchanged among patients with the same number of occurrences, whic
 Sizes too rare to permute are pooled with the next ones; there a sequence is stretched or
 shortened to its new patient: occurrence i of n takes the donor's label ⌊(i + ½) · m / n⌋ of
 m. (Block exchange: Winkler et al. 2015, NeuroImage 123.)
+
+Where all patients that may exchange have the same sequence, no permutation differs from the
+data: there is no null distribution, and a p of 1 would pass for evidence of no effect. Such a
+test is not estimable (`exchange_changes`, `NOT_EXCHANGEABLE`).
 """
 
 from collections.abc import Iterator
@@ -26,6 +30,9 @@ BLOCK = 500
 
 SIGN_BLOCK = 1024
 """The same of sign flips."""
+
+NOT_EXCHANGEABLE = "not testable: exchanging labels among patients changes nothing"
+"""Why there is no p where `exchange_changes` is false."""
 
 
 def cluster_strata(
@@ -47,6 +54,28 @@ def cluster_strata(
         else:
             strata.append(pending)
     return strata
+
+
+def exchange_changes(labels: NDArray[np.integer], clusters: NDArray[np.integer]) -> bool:
+    """Whether any of ``permuted_labels`` (same arguments) can differ from ``labels``."""
+    sizes = np.bincount(clusters)
+    first = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+    for stratum in cluster_strata(sizes):
+        by_size: dict[int, NDArray] = {}
+        for cluster in stratum:
+            own = labels[first[cluster] : first[cluster] + sizes[cluster]]
+            if not np.array_equal(by_size.setdefault(len(own), own), own):
+                return True
+        for n, own in by_size.items():
+            for m, donor in by_size.items():
+                if not np.array_equal(donor[_stretched(np.arange(n), n, m)], own):
+                    return True
+    return False
+
+
+def _stretched(position: NDArray, n: NDArray | int, m: NDArray | int) -> NDArray:
+    """Place in a sequence of ``m`` that stands for ``position`` in one of ``n``."""
+    return (2 * position + 1) * m // (2 * n)
 
 
 def permuted_labels(
@@ -74,7 +103,7 @@ def permuted_labels(
         for stratum in strata:
             donors[:, stratum] = stratum[rng.random((n, len(stratum))).argsort(axis=1)]
         donor = donors[:, clusters]
-        offset = (2 * position + 1) * sizes[donor] // (2 * sizes[clusters])
+        offset = _stretched(position, sizes[clusters], sizes[donor])
         yield compact[first[donor] + offset]
 
 
@@ -89,7 +118,10 @@ def sign_flip_pvalue(
 
     Exact for paired differences, however they depend on each other within a cluster: under
     the null hypothesis the two members of all of a cluster's pairs could be exchanged.
+    NaN where every sum is zero: no flip changes anything.
     """
+    if not sums.any():
+        return float("nan")
     observed = abs(sums.sum()) if two_sided else sums.sum()
     slack = 1e-12 * np.abs(sums).sum()
     reaching = 0
