@@ -1,3 +1,5 @@
+import weakref
+
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -82,6 +84,31 @@ def test_a_stream_resumes_at_any_batch_whatever_its_threads(
         resumed = store.shuffled(8, 3, buffer_rows, position=8 * at, n_threads=4)
         assert all(map(torch.equal, take(resumed, 60 - at), whole[at:]))
         assert resumed.position == 8 * 61  # zip draws one batch more than it keeps
+
+
+def test_no_more_than_the_buffer_is_ever_held(write_shards, small_chunks, monkeypatch):
+    """Pools are counted from their allocation until nothing refers to them any more."""
+    held, most = {}, []
+    start = stream.ShuffledBatches._start_loading
+
+    def counted(self, ranges, emission):
+        pool, futures = start(self, ranges, emission)
+        held[id(pool)] = pool.shape[0]
+        weakref.finalize(pool.untyped_storage(), held.pop, id(pool))
+        most.append(sum(held.values()))
+        return pool, futures
+
+    monkeypatch.setattr(stream.ShuffledBatches, "_start_loading", counted)
+    monkeypatch.setattr(stream.ShuffledBatches, "_read_all", lambda _: 1 / 0)
+    store = ActivationStore(write_shards([400, 353, 250]))
+    for world_size in (1, 3):
+        batches = store.shuffled(9, 0, 100, n_threads=3, rank=0, world_size=world_size)
+        for _ in range(250):
+            next(batches)  # and forget it, as training does
+        batches.close()
+        assert len(most) > 40 and max(most) <= 100 / world_size + 20
+        assert not held
+        most.clear()
 
 
 def test_the_order_does_not_depend_on_how_rows_are_cut_into_shards(write_shards, small_chunks):

@@ -2,7 +2,6 @@
 
 import torch
 
-from medsae.io import atomic_folder
 from medsae.weights import redraw
 
 
@@ -34,18 +33,3 @@ def test_the_seed_decides_and_the_order_of_the_tensors_does_not():
     assert torch.equal(one["large"], other["large"])
     redraw(other, seed=2)
     assert not torch.equal(one["large"], other["large"])
-
-
-def test_a_folder_appears_whole_or_not_at_all(tmp_path):
-    target = tmp_path / "made"
-    try:
-        with atomic_folder(target) as temporary:
-            (temporary / "half").write_text("x")
-            raise KeyboardInterrupt
-    except KeyboardInterrupt:
-        pass
-    assert list(tmp_path.iterdir()) == []
-    for text in ("one", "two"):
-        with atomic_folder(target) as temporary:
-            (temporary / text).write_text(text)
-    assert [path.name for path in target.iterdir()] == ["two"]

@@ -1,5 +1,6 @@
 """Outputs appear whole or not at all."""
 
+import glob
 import json
 import os
 import shutil
@@ -31,15 +32,27 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary folder beside ``path`` that takes its place when all went well."""
+    """Yield a temporary folder beside ``path`` that takes its place when all went well.
+
+    A folder that is there is moved aside first and removed last: whenever the process is
+    killed, ``path`` is the old folder, the new one, or, for the moment between two renames,
+    missing, and then the next call brings the old one back. One process writes a folder.
+    """
     target = Path(path)
+    aside = target.with_name(f".{target.name}.old")
+    if aside.exists() and not target.exists():
+        aside.replace(target)
+    shutil.rmtree(aside, ignore_errors=True)
+    for stale in target.parent.glob(f".{glob.escape(target.name)}.*.tmp"):
+        shutil.rmtree(stale, ignore_errors=True)  # of a process that was killed
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
         yield temporary
-        shutil.rmtree(target, ignore_errors=True)
+        if target.exists():
+            target.replace(aside)
         temporary.replace(target)
+        shutil.rmtree(aside, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -1,6 +1,6 @@
 """Shuffled batches of a store: bounded memory, any number of reader threads, resumable."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -66,22 +66,28 @@ class ShuffledBatches(Iterator[Tensor]):
                 needed -= part.shape[0]
                 self._at += part.shape[0]
             else:
+                # nothing may hold the old pool while the one after next is being read
+                parts, self._current = [part.clone() for part in parts], self._current[:0].clone()
+                del part
                 self._current, self._at = next(self._pools), 0
         self.position += self._batch_size
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def close(self) -> None:
-        """Stop the reader threads."""
+        """Stop the reader threads and let go of all rows."""
         self._readers.shutdown(wait=False, cancel_futures=True)
+        self._pools.close()
+        self._cache, self._current = None, self._current[:0].clone()
 
-    def _emit_pools(self) -> Iterator[Tensor]:
+    def _emit_pools(self) -> Generator[Tensor, None, None]:
         """Pools from ``position`` on: rows in emission order, or row numbers if resident."""
-        pending: tuple[Tensor, list[Future[None]]] | None = None
-        for ranges, emission in self._plan():
-            ahead = self._start_loading(ranges, emission)
-            if pending is not None:
-                yield self._finished(*pending)
-            pending = ahead
+        plan = self._plan()
+        ahead = self._start_loading(*next(plan))
+        while True:
+            pool = self._finished(*ahead)
+            ahead = self._start_loading(*next(plan))  # while this pool is given out
+            yield pool
+            del pool
 
     def _plan(self) -> Iterator[tuple[list[tuple[int, int]], Tensor]]:
         """(row ranges of a pool, its rows [m] in the order this process gives them out)."""
