@@ -17,6 +17,7 @@ are not known; the collection that a scan comes from stands in their place.
 
 import ast
 import csv
+import shutil
 import tarfile
 import zipfile
 from collections.abc import Iterable, Mapping
@@ -182,7 +183,15 @@ def _unpack(archive: Path, folder: Path, wanted: Iterable[str]) -> Path:
             for member in tar.getmembers()
             if member.isfile() and member.name.partition("/")[2].startswith(tuple(wanted))
         ]
-        tar.extractall(folder, members, filter="data")
+        for member in members:
+            # Python before 3.11.4 has no extraction filters: files are copied one by one instead
+            place = (folder / member.name).resolve()
+            content = tar.extractfile(member)
+            if content is None or not place.is_relative_to(folder.resolve()):
+                raise UserError(f"{archive}: {member.name} is no file inside the archive.")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with content, place.open("wb") as copy:
+                shutil.copyfileobj(content, copy)
     return next(path for path in folder.iterdir() if path.is_dir())
 
 
