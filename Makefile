@@ -5,26 +5,40 @@ CORES ?= $(shell nproc 2>/dev/null || echo 2)
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 
-.PHONY: demo demo-imaging second-model test test-e2e test-null test-slurm bench-sae test-interchange bench-polysemy bench-cluster bench-imaging check setup setup-dev report config-reference rulegraph clean help
+.PHONY: demo demo-words demo-imaging report-imaging second-model test test-e2e test-null test-slurm bench-sae test-interchange bench-polysemy bench-cluster bench-imaging check setup setup-dev report config-reference rulegraph clean help
 
 help: ## This list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
 
-demo: setup ## Run the study on the embedded default
+demo: setup ## Run both studies on the embedded defaults: words, then images
+	$(SNAKEMAKE) all
+	$(SNAKEMAKE) imaging --configfile config/imaging.yaml
+	@$(MAKE) --no-print-directory report report-imaging
+	@echo
+	@echo "Done. Begin with results/demo/summary.md (words) and results/demo-imaging/summary.md"
+	@echo "(images); all figures are in report.html and report-imaging.html; every table is"
+	@echo "under results/."
+
+demo-words: setup ## The study of words alone
 	$(SNAKEMAKE) all
 	@$(MAKE) --no-print-directory report
 	@echo
-	@echo "Done. Begin with results/demo/summary.md; all figures are in report.html;"
-	@echo "every table is under results/demo/."
+	@echo "Done. Begin with results/demo/summary.md; all figures are in report.html."
 
-demo-imaging: setup ## Run the imaging study on CT and MR out of packages
+demo-imaging: setup ## The study of images alone, on CT and MR out of packages
 	$(SNAKEMAKE) imaging --configfile config/imaging.yaml
+	@$(MAKE) --no-print-directory report-imaging
 	@echo
-	@echo "Done. Begin with results/demo-imaging/summary.md."
+	@echo "Done. Begin with results/demo-imaging/summary.md; all figures are in report-imaging.html."
 
 report: setup
 	@if [ ! -e report.html ] || [ results/demo/summary.md -nt report.html ]; then \
 		$(SNAKEMAKE) --report report.html --report-stylesheet report/report.css; fi
+
+report-imaging: setup
+	@if [ ! -e report-imaging.html ] || [ results/demo-imaging/summary.md -nt report-imaging.html ]; then \
+		$(SNAKEMAKE) imaging --configfile config/imaging.yaml \
+			--report report-imaging.html --report-stylesheet report/report.css; fi
 
 test: setup-dev ## Unit and property tests
 	$(BIN)/python -m pytest
@@ -95,5 +109,6 @@ setup-dev: setup .venv/.ready-dev
 	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
 	@touch $@
 
-clean: ## Remove the results of the demo, not the environment
-	rm -rf results/demo resources/demo resources/models resources/ner report.html
+clean: ## Remove the results of the demos, not the environment
+	rm -rf results/demo results/demo-imaging resources/demo resources/models resources/ner
+	rm -rf resources/scans resources/packages resources/encoders report.html report-imaging.html

@@ -41,6 +41,7 @@ rule encode_features:
         config=rules.train_image_sae.output.config,
     output:
         features=L.image_sae("features.parquet"),
+        quality=L.image_sae("sae_quality.csv"),
     log:
         L.image_log("encode_features", "encoder", "sae"),
     benchmark:
@@ -60,3 +61,4 @@ rule encode_features:
 
 
 IMAGING_RESULTS += every_image_sae(rules.encode_features.output.features)
+IMAGING_RESULTS += every_image_sae(rules.encode_features.output.quality)

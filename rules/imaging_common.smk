@@ -47,10 +47,18 @@ def image_encoder(wildcards):
     return {"folder": L.prepared_encoder(encoder.name)} if made_here else {}
 
 
+def control(encoder):
+    """What kind of control an encoder is, and of which; nothing for one under study."""
+    return {
+        "control": ENCODERS[encoder].control,
+        "control_of": ENCODERS[encoder].control_of,
+    }
+
+
 def image_encoder_settings(wildcards):
     """What the embeddings of the encoder at hand depend on."""
     encoder = ENCODERS[wildcards.encoder]
-    settings = encoder.tracked(exclude={"name", "gpus", "random_weights"})
+    settings = encoder.tracked(exclude={"name", "gpus", "random_weights", "control_of"})
     source = image_encoder(wildcards).get("folder", encoder.source)
     return settings | {"source": source}
 

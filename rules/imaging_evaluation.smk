@@ -19,6 +19,7 @@ rule probe_embeddings:
         mem_mb=R.table_memory_mb,
     params:
         embeddings=embeddings_of,
+        control=lambda wildcards: control(wildcards.encoder),
         n_bootstrap=EVALUATION.n_bootstrap,
         seed=C.seed,
     message:
@@ -72,6 +73,7 @@ rule recover_performance:
     resources:
         mem_mb=R.table_memory_mb,
     params:
+        control=lambda wildcards: control(wildcards.encoder),
         n_bootstrap=EVALUATION.n_bootstrap,
         seed=C.seed,
     message:
@@ -85,7 +87,7 @@ checkpoint rank_configurations:
         scores=every_image_sae(rules.score_image_features.output.scores),
         recovery=every_image_sae(rules.recover_performance.output.recovery),
         configs=every_image_sae(rules.train_image_sae.output.config),
-        best_meta=every_image_sae(rules.train_image_sae.output.best_meta),
+        quality=every_image_sae(rules.encode_features.output.quality),
     output:
         ranking=L.image("config_ranking.csv"),
         chosen=L.image("chosen_configurations.json"),
@@ -96,8 +98,11 @@ checkpoint rank_configurations:
     conda:
         "../envs/torch.yaml"
     params:
-        configurations=[(encoder, sae) for encoder in ENCODERS for sae in IMAGE_SAES],
-        split=EVALUATION.ranked_on,
+        configurations=[
+            {"base_model": encoder, "sae_config": sae} | control(encoder)
+            for encoder in ENCODERS
+            for sae in IMAGE_SAES
+        ],
     message:
         "Ranking the SAEs of each encoder"
     script:

@@ -146,6 +146,7 @@ rule write_imaging_summary:
         ranking=L.image("config_ranking.csv"),
         chosen=L.image("chosen_configurations.json"),
         probes=expand(rules.probe_embeddings.output.probes, encoder=ENCODERS),
+        recovery=chosen_image_saes(rules.recover_performance.output.recovery),
         fingerprints=chosen_image_saes(rules.retrieve_fingerprints.output.summary),
         languages=chosen_image_saes(rules.retrieve_by_language.output.summary),
         metrics=chosen_image_saes(rules.interpret_features.output.metrics),

@@ -26,11 +26,7 @@ def judge_encoder(wildcards):
     if INTERPRETATION.judge_encoder is not None:
         return INTERPRETATION.judge_encoder
     others = [name for name in ENCODERS if name != wildcards.encoder]
-    trained = [
-        name
-        for name in others
-        if not ENCODERS[name].random_weights and ENCODERS[name].source != "pixels"
-    ]
+    trained = [name for name in others if ENCODERS[name].control is None]
     return (trained or others or [wildcards.encoder])[0]
 
 

@@ -17,6 +17,8 @@ MODEL_RULES = {
 
 
 IMAGE_RULES = {"find_scans", "prepare_image_encoder", "embed_slices"}
+# The rules that ask models are planned only once the SAEs are ranked; the last one is from the start.
+ASKING_RULES = {"interpret_features", "retrieve_by_language", "write_imaging_summary"}
 
 
 def preflight_checks(rules_to_run):
@@ -54,19 +56,29 @@ def preflight_checks(rules_to_run):
             "models": [model.model_dump(include=keys) for model in C.models],
             "ner_source": C.ner.source,
         }
-    if IMAGE_RULES & rules_to_run:
-        keys = {"name", "source", "layer", "pooling"}
-        checks["imaging"] = {
-            "sources": [
-                source.model_dump()
-                for source in C.imaging.sources
-                if not source.path.startswith(L.demo_scans(""))
-            ],
-            "encoders": [
-                encoder.model_dump(include=keys) for encoder in C.imaging.encoders
-            ],
-        }
+    if (IMAGE_RULES | ASKING_RULES) & rules_to_run:
+        checks["imaging"] = imaging_checks(rules_to_run)
     return checks
+
+
+def imaging_checks(rules_to_run):
+    """The arguments of `check_imaging` that a run of `rules_to_run` needs."""
+    keys = {"name", "source", "layer", "pooling"}
+    sources, encoders, asked = [], [], {}
+    if IMAGE_RULES & rules_to_run:
+        sources = [
+            source.model_dump()
+            for source in C.imaging.sources
+            if not source.path.startswith(L.demo_scans(""))
+        ]
+        encoders = [encoder.model_dump(include=keys) for encoder in C.imaging.encoders]
+    if ASKING_RULES & rules_to_run:
+        asked = {
+            role: model.model_dump()
+            for role in ("explainer", "judge", "picker")
+            if (model := getattr(C.imaging.interpretation, role))
+        }
+    return {"sources": sources, "encoders": encoders, "asked": asked}
 
 
 onstart:

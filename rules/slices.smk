@@ -3,6 +3,7 @@ localrules:
     fetch_demo_packages,
     make_demo_scans,
     find_scans,
+    write_slice_metadata,
 
 
 rule fetch_demo_packages:
@@ -106,4 +107,26 @@ rule join_slices:
         "../workflow/scripts/join_slices.py"
 
 
-IMAGING_RESULTS += [*rules.join_slices.output]
+rule write_slice_metadata:
+    input:
+        slices=rules.join_slices.output.slices,
+        scans=rules.join_slices.output.scans,
+    output:
+        metadata=L.image("metadata.csv"),
+    log:
+        L.image_log("write_slice_metadata"),
+    benchmark:
+        L.image_benchmark("write_slice_metadata")
+    conda:
+        "../envs/imaging.yaml"
+    resources:
+        mem_mb=R.table_memory_mb,
+    params:
+        png=IMAGING.slicing.png,
+    message:
+        "Writing what each slice shows, structure by structure"
+    script:
+        "../workflow/scripts/write_slice_metadata.py"
+
+
+IMAGING_RESULTS += [*rules.join_slices.output, *rules.write_slice_metadata.output]

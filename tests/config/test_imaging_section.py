@@ -69,3 +69,29 @@ def test_bad_values_are_refused(changes, reason):
 def test_nothing_to_study_is_refused():
     with pytest.raises(UserError, match="nothing to study"):
         parse_config({})
+
+
+def encoders(**changes):
+    twin = {"name": "b", "source": "./model", "random_weights": True, "control_of": "a"}
+    return [{"name": "a", "source": "./model"}, twin | changes, {"name": "p", "source": "pixels"}]
+
+
+def test_controls_say_of_what_whatever_their_names():
+    found = parse_config(config(encoders=encoders())).imaging.encoders
+    assert [(each.control, each.control_of) for each in found] == [
+        (None, None), ("random weights", "a"), ("no network", None),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"control_of": None}, "name the encoder with trained weights"),
+        ({"control_of": "c"}, "no encoder with trained weights"),
+        ({"control_of": "p"}, "no encoder with trained weights"),
+        ({"random_weights": False}, "is for an encoder with `random_weights: true`"),
+    ],
+)
+def test_controls_of_nothing_are_refused(changes, reason):
+    with pytest.raises(UserError, match=reason):
+        parse_config(config(encoders=encoders(**changes)))

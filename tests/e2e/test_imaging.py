@@ -48,7 +48,7 @@ def imaging_config(folder: Path) -> dict:
             },
             "encoders": [
                 {"name": "tiny", **tiny},
-                {"name": "tiny-random", **tiny, "random_weights": True},
+                {"name": "tiny-random", **tiny, "random_weights": True, "control_of": "tiny"},
                 {"name": "tiny-patches", **tiny, "tokens": "patch"},
                 {"name": "pixels", "source": "pixels"},
             ],

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 from scipy.sparse import csr_array
 
+from medsae.imaging.quality import QUALITY
 from medsae.store import ShardWriter
 
 ORGANS = ("heart", "kidney", "liver", "lung", "spleen", "stomach")
@@ -139,7 +140,12 @@ def write_study(
         "options": {"prefixes": [16, 64]},
     }
     (folder / "cfg.json").write_text(json.dumps({"sae": sae}))
-    (folder / "best_meta.json").write_text(json.dumps({"val_fvu": 0.1, "val_nmse": 0.1}))
+    quality = [("train", 0.1, 8.0), ("val", 0.2, 8.2), ("test", 0.3, 9.0)]
+    pl.DataFrame(
+        [(split, 100, fvu, fvu, l0, 0.1, 50) for split, fvu, l0 in quality],
+        schema=QUALITY,
+        orient="row",
+    ).write_csv(folder / "sae_quality.csv")
     (folder / "slices").mkdir()
     (folder / "embeddings").mkdir()
     for scan in slices["scan"].unique(maintain_order=True):

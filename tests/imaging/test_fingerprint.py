@@ -101,3 +101,51 @@ def test_summary_has_intervals_over_patients(table):
     assert (
         (summary["mean_low"] <= summary["mean"]) & (summary["mean"] <= summary["mean_high"])
     ).all()
+
+
+def covered_slices():
+    """A query, a scan whose masks show the same, one without, and two drawn for tumours only."""
+    return pl.DataFrame(
+        {
+            "slice_key": list("qabcd"),
+            "scan": list("qabcd"),
+            "patient_id": list("qabcd"),
+            "modality": "ct",
+            "plane": "axial",
+            "organs": [["liver"], ["liver"], ["heart"], [], ["tumour"]],
+            "structures": [["liver", "heart"]] * 3 + [["tumour"]] * 2,
+        }
+    )
+
+
+def test_scans_whose_masks_cover_nothing_in_common_are_passed_over():
+    # the fingerprint finds the two scans of tumours first, of whose liver nothing is known
+    features = csr_array(np.array([[1.0, 1], [1, 0.6], [1, 0.2], [1, 1], [1, 0.9]]))
+    dense = np.eye(5, dtype=np.float32)
+    table = fingerprint_table(
+        csr_array(np.hstack([features.toarray(), np.eye(5)[:, :1]])), dense, covered_slices(), (2,),
+        seed=0, queried=np.array([True, False, False, False, False]),
+    ).filter(pl.col("method") == "all features")  # fmt: skip
+    row = table.row(0, named=True)
+    assert row["slice_key"] == "q" and table.height == 1
+    # of the scans that can be judged the first has the liver and the second has not
+    assert row["p_at_1_organs"] == 1 and row["p_at_5_organs"] == 0.5
+    assert row["ndcg_at_10_organs"] == pytest.approx(1)
+    tumours = fingerprint_table(
+        features, dense, covered_slices(), (2,), seed=0, queried=np.arange(5) == 4
+    ).filter(pl.col("method") == "dense")
+    # the only other scan with that mask shows none: Jaccard 0, and no order would be better
+    assert tumours["p_at_1_organs"][0] == 0 and tumours["ndcg_at_10_organs"][0] is None
+
+
+def test_the_best_order_has_one_slice_per_scan_like_the_results():
+    slices = covered_slices().head(3)
+    twice = pl.concat([slices, slices[1:2].with_columns(slice_key=pl.lit("a2"))])
+    features = csr_array(np.array([[1.0, 1], [1, 0.9], [1, 0.1], [1, 0.8]]))
+    table = fingerprint_table(
+        csr_array(np.hstack([features.toarray(), np.eye(4)[:, :1]])), np.eye(4, dtype=np.float32),
+        twice, (2,), seed=0, queried=np.arange(4) == 0,
+    )  # fmt: skip
+    found = table.filter(pl.col("method") == "all features")
+    # two slices of one scan show the liver; one result per scan cannot hold both
+    assert found["ndcg_at_10_organs"][0] == pytest.approx(1)

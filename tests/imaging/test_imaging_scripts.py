@@ -12,7 +12,11 @@ import pytest
 from medsae.config.imaging_evaluation_section import Interpretation
 from medsae.imaging.result_columns import CONFIG_RANKING, FEATURE_SCORES, RECOVERY
 
-ENCODERS = ("planted", "planted-random")
+CONTROLS = {
+    "planted": {"control": None, "control_of": None},
+    "control": {"control": "random weights", "control_of": "planted"},
+}
+ENCODERS = tuple(CONTROLS)
 SAE = "D_16_64_K_4_8"
 PUBLISHED = {
     "feature_descriptions.csv": "descriptions",
@@ -66,13 +70,14 @@ def study(run, planted, tmp_path_factory):
         place = folder / encoder
         which = {"encoder": encoder, "sae": SAE}
         own = run("probe_embeddings", place, files, {"probes": "linear_probes.csv"}, which,
-                  embeddings=embeddings, n_bootstrap=99, seed=0)  # fmt: skip
+                  embeddings=embeddings, control=CONTROLS[encoder], n_bootstrap=99,
+                  seed=0)  # fmt: skip
         own |= run("score_image_features", place, files, {"scores": "feature_scores.csv"}, which,
                    splits=["val"], seed=0)  # fmt: skip
         own |= run(
             "recover_performance", place, files | {"probes": own["probes"]},
             {"recovery": "recovery.csv", "probes": "sae_probes.csv"}, which,
-            n_bootstrap=99, seed=0,
+            control=CONTROLS[encoder], n_bootstrap=99, seed=0,
         ) | {"probes": own["probes"]}  # fmt: skip
         made[encoder] = own
     both = [made[encoder] for encoder in ENCODERS]
@@ -82,10 +87,12 @@ def study(run, planted, tmp_path_factory):
             "scores": [each["scores"] for each in both],
             "recovery": [each["recovery"] for each in both],
             "configs": [files["config"]] * 2,
-            "best_meta": [str(planted.folder / "best_meta.json")] * 2,
+            "quality": [str(planted.folder / "sae_quality.csv")] * 2,
         },
         {"ranking": "config_ranking.csv", "chosen": "chosen.json"},
-        configurations=[(encoder, SAE) for encoder in ENCODERS], split="val",
+        configurations=[
+            {"base_model": encoder, "sae_config": SAE} | CONTROLS[encoder] for encoder in ENCODERS
+        ],
     )  # fmt: skip
     for encoder in ENCODERS:
         place, own = folder / encoder, made[encoder]
@@ -167,7 +174,10 @@ def test_figures_come_with_their_data_and_slices(study):
 def test_the_summary_says_what_was_found_and_what_cannot_be_concluded(study):
     text = (study / "summary.md").read_text(encoding="utf-8")
     assert "2,304 slices of 96 scans (48 CT, 48 MR)" in text
-    assert "random weights" in text
+    assert "**planted**, test scans: ten features" in text
+    assert "; random weights: " in text and "control (random weights)" in text
+    assert "the autoencoder was chosen on val scans" in text
+    assert "train 0.1 and 8, val 0.2 and 8, test 0.3 and 9: the scans differ" in text
     assert "scan9.nii.gz" in text and "the file is cut short" in text
     limits = text[text.index("What cannot be concluded") :]
     assert "24 val patients and 24 test patients" in limits

@@ -16,10 +16,23 @@ from medsae.imaging.phrases import concepts_in, sentence
 
 def test_features_are_selected_by_the_mean_of_two_ranks():
     scores = pl.DataFrame(
-        {"feature_idx": [0, 1, 2, 3], "monosemanticity_10": [0.9, 0.5, None, 0.1]}
+        {
+            "feature_idx": [0, 1, 2, 3, 4, 5],
+            "monosemanticity_10": [0.9, 0.5, None, 0.1, None, None],
+            "n_nonzero_activations": [9, 9, 9, 9, 0, 30],
+            "reason": [None, None, "too few", None, "never active", "active on every slice"],
+        }
     )
     recovery = pl.DataFrame({"features": ["1;0", None, "2;3"]})
     assert coefficient_ranks(recovery, 4).tolist() == [3.5, 1.5, 1.5, 3.5]
+    everything = select_features(scores, recovery)
+    # one seen on too few scans for a score comes last by it; what tells no slice apart is left out
+    assert dict(everything.select("feature_idx", "rank_mono").iter_rows()) == {
+        0: 1,
+        1: 2,
+        3: 3,
+        2: 4,
+    }
     selected = select_features(scores, recovery, 2)
     assert selected["feature_idx"].to_list() == [1, 0]
     assert selected["rank_mean"].to_list() == [1.75, 2.25]

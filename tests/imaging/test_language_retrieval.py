@@ -83,6 +83,12 @@ def test_planted_features_find_what_is_asked_for(table):
     for attribute in ("modality", "plane", "organ"):
         assert of["picked", attribute]["p_at_10"] > 0.75
         assert of["picked", attribute]["gain_at_10_low"] > 0
+    counts = table.filter(attribute="all").with_columns(
+        n=pl.col("features").str.split(";").list.len()
+    )
+    pairs = counts.select("query_id", "method", "n").pivot("method", index="query_id", values="n")
+    answered = pairs.filter(pl.col("picked").is_not_null())
+    assert answered["picked"].equals(answered["random features"]) and answered["picked"].min() < 3
     # random described features are worse, and near the prevalence
     assert of["random features", "all"]["p_at_10"] < of["picked", "all"]["p_at_10"] - 0.2
     assert of["random features", "organ"]["gain_at_10"] < 0.2

@@ -24,7 +24,14 @@ PUBLISHED = [
 ]  # fmt: skip
 
 
+def organs_of(present, known=None):
+    names = tuple(f"organ:{i}" for i in range(present.shape[1]))
+    known = np.ones_like(present) if known is None else known
+    return Concepts(names, present & known, known)
+
+
 def naive_scores(organs, rows):
+    """The published definition, every mask covering everything."""
     sets = [set(np.flatnonzero(organs[row])) for row in rows if row >= 0]
     pairs = [len(a & b) / len(a | b) if a | b else 1.0 for a, b in itertools.combinations(sets, 2)]
     counts = np.bincount([organ for s in sets for organ in s], minlength=organs.shape[1])
@@ -34,11 +41,37 @@ def naive_scores(organs, rows):
     return np.mean(pairs), 1 + (p * np.log(p)).sum() / np.log(organs.shape[1])
 
 
+def naive_covered(organs, rows):
+    """Pair by pair and organ by organ, on what is known of both."""
+    rows = [row for row in rows if row >= 0]
+    sets = [
+        (set(np.flatnonzero(organs.present[r])), set(np.flatnonzero(organs.known[r]))) for r in rows
+    ]
+    pairs = []
+    for (a, could_a), (b, could_b) in itertools.combinations(sets, 2):
+        both = could_a & could_b
+        if both:
+            a_, b_ = a & both, b & both
+            pairs.append(len(a_ & b_) / len(a_ | b_) if a_ | b_ else 1.0)
+    shares = []
+    for organ in range(len(organs.names)):
+        known = [organ in shown for shown, could in sets if organ in could]
+        if len(known) >= 2:
+            shares.append(np.mean(known))
+    jaccard = np.mean(pairs) if pairs else np.nan
+    if len(shares) < 2:
+        return jaccard, np.nan
+    if not sum(shares):
+        return jaccard, 0.0
+    p = np.array([share for share in shares if share]) / sum(shares)
+    return jaccard, 1 + (p * np.log(p)).sum() / np.log(len(shares))
+
+
 def test_scores_equal_the_definition_pair_by_pair():
     rng = np.random.default_rng(0)
     organs = rng.random((40, 6)) < 0.3
     rows = rng.integers(-1, 40, (30, 7))
-    scores = set_scores(organs, rows)
+    scores = set_scores(organs_of(organs), rows)
     for i, row in enumerate(rows):
         if (row >= 0).sum() < 2:
             assert np.isnan(scores.jaccard[i])
@@ -48,10 +81,71 @@ def test_scores_equal_the_definition_pair_by_pair():
         assert scores.specificity[i] == pytest.approx(specificity, abs=1e-6)
 
 
+def test_slices_are_compared_on_what_both_masks_cover():
+    rng = np.random.default_rng(1)
+    organs = organs_of(rng.random((40, 6)) < 0.4, rng.random((40, 6)) < 0.5)
+    rows = rng.integers(-1, 40, (30, 6))
+    scores = set_scores(organs, rows)
+    for i, row in enumerate(rows):
+        jaccard, specificity = naive_covered(organs, row)
+        assert scores.jaccard[i] == pytest.approx(jaccard, abs=1e-6, nan_ok=True)
+        assert scores.specificity[i] == pytest.approx(specificity, abs=1e-6, nan_ok=True)
+
+
+def test_a_structure_that_no_mask_covers_is_not_absent():
+    # two scans of livers; the masks of the third were drawn for tumours only
+    present = np.array([[True, False], [True, False], [False, True]])
+    known = np.array([[True, False], [True, False], [False, True]])
+    scores = set_scores(organs_of(present, known), np.array([[0, 1, 2]]))
+    assert scores.jaccard[0] == 1 and scores.n_comparable[0] == 2
+    as_if_absent = set_scores(organs_of(present), np.array([[0, 1, 2]]))
+    assert as_if_absent.jaccard[0] == pytest.approx(1 / 3)
+
+
 def test_two_empty_slices_are_alike_but_specific_to_nothing():
-    scores = set_scores(np.zeros((3, 4), bool), np.array([[0, 1, 2]]))
+    scores = set_scores(organs_of(np.zeros((3, 4), bool)), np.array([[0, 1, 2]]))
     assert scores.jaccard[0] == 1
     assert scores.specificity[0] == 0
+
+
+def small_table(n_scans, n_fired, n_latents=30):
+    """A pool of one slice per scan and plane; each feature fires on ``n_fired`` scans."""
+    rng = np.random.default_rng(0)
+    scan = np.repeat(np.arange(n_scans), 3)
+    plane = np.tile(["axial", "coronal", "sagittal"], n_scans)
+    slices = pl.DataFrame(
+        {
+            "plane": plane, "modality": "ct", "scan": scan,
+            "organs": [[str(o)] for o in rng.choice(["liver", "heart", "lung"], 3 * n_scans)],
+        }
+    )  # fmt: skip
+    row = np.concatenate([np.sort(rng.choice(n_scans, n_fired, replace=False)) * 3] * n_latents)
+    latent = np.repeat(np.arange(n_latents), n_fired)
+    order = np.argsort(row, kind="stable")
+    pool = np.ones(3 * n_scans, bool)
+    batch = (row[order], latent[order], rng.random(len(row)).astype(np.float32))
+    top = top_slices([batch], scan, pool, n_latents, 50)
+    return feature_scores(top, top, concepts_of(slices), scan, pool, pool, [n_latents], seed=0)
+
+
+def test_what_was_seen_on_a_few_scans_has_no_score_and_says_why():
+    table = small_table(30, 4)
+    assert table["monosemanticity_10"].is_null().all() and table["concept"].is_null().all()
+    assert table["reason"].unique().to_list() == [
+        "seen on fewer than 5 scans with comparable masks"
+    ]
+    enough = small_table(30, 5)
+    assert enough["monosemanticity_10"].is_not_null().all() and enough["reason"].is_null().all()
+
+
+def test_with_ten_scans_chance_is_not_estimable():
+    few, many = small_table(10, 8), small_table(40, 8)
+    for name in ("coherence_pvalue", "coherence_qvalue", "lift_pvalue", "lift_qvalue"):
+        assert few[name].is_null().all() and many[name].is_not_null().all()
+    assert configuration_scores(few)["n_lift_tested"] == 0
+    assert configuration_scores(many)["n_lift_tested"] == 30
+    # the features fire on axial slices alone, as every plane would show by chance once in 3⁸
+    assert (many["concept"] == "plane:axial").all() and many["lift_qvalue"].max() < 0.05
 
 
 @pytest.fixture(scope="module")

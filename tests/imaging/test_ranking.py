@@ -3,7 +3,10 @@ import json
 import polars as pl
 import pytest
 
+from medsae.imaging.quality import QUALITY
 from medsae.imaging.ranking import (
+    RANKS,
+    chosen_configurations,
     common_targets,
     config_ranking,
     performance,
@@ -21,7 +24,10 @@ def table(rows):
     names = ("base_model", "sae_config", "M_config", "mean_n_features")
     frame = pl.DataFrame(rows, schema=names, orient="row")
     return frame.with_columns(
-        M_config_fixed=pl.col("M_config"), restricted_mean_n=pl.col("mean_n_features")
+        M_config_fixed=pl.col("M_config"),
+        restricted_mean_n=pl.col("mean_n_features"),
+        collapsed=pl.lit(False),
+        val_fvu=pl.lit(0.5),
     )
 
 
@@ -94,7 +100,9 @@ def test_only_targets_that_all_configurations_estimate_count():
     assert common_targets([first, curve("z", [0.1, 0.2, 0.3])]) == []
 
 
-def write_configuration(folder, encoder, sae, m, values, sizes):
+def write_configuration(
+    folder, encoder, sae, m, values, sizes, held_out=(0.0, 0.3, 0.4), of=None, fvu=0.2, dead=0.1
+):
     folder = folder / encoder / sae
     folder.mkdir(parents=True)
     scores = pl.DataFrame(
@@ -106,22 +114,31 @@ def write_configuration(folder, encoder, sae, m, values, sizes):
         n_nonzero_activations=pl.lit(5),
     )
     scores.write_csv(folder / "feature_scores.csv")
-    recovery = pl.concat([curve("a", values), curve("b", values)])
+    chosen_by = [curve("a", values), curve("b", values)]
+    recovery = pl.concat([*chosen_by, curve("a", list(held_out), "test")])
     recovery = recovery.with_columns(
         base_model=pl.lit(encoder), sae_config=pl.lit(sae),
         n_available=pl.lit(12), features=pl.lit(None), reason=pl.lit(None),
+        control=pl.lit(None), control_of=pl.lit(None),
     )  # fmt: skip
     recovery.select(RECOVERY).write_csv(folder / "recovery.csv")
     config = {"n_latents": 12, "k": 4, "options": {"sizes": sizes, "level_k": [2, 4]}}
     (folder / "cfg.json").write_text(json.dumps({"sae": config}))
-    (folder / "best_meta.json").write_text(json.dumps({"val_fvu": 0.2}))
+    quality = [("train", 0.1, dead), ("val", fvu, 0.5), ("test", 0.4, 0.5)]
+    pl.DataFrame(
+        [(split, 9, value, value, 4.0, share, 6) for split, value, share in quality],
+        schema=QUALITY,
+        orient="row",
+    ).write_csv(folder / "sae_quality.csv")
     return {
+        "control": "random weights" if of else None,
+        "control_of": of,
+        "quality": folder / "sae_quality.csv",
         "base_model": encoder,
         "sae_config": sae,
         "scores": folder / "feature_scores.csv",
         "recovery": folder / "recovery.csv",
         "sae_config_file": folder / "cfg.json",
-        "best_meta": folder / "best_meta.json",
     }
 
 
@@ -130,10 +147,10 @@ def test_the_table_of_known_configurations(tmp_path):
     configurations = [
         write_configuration(tmp_path, "dino", "D_4_12", 0.5, best, [4, 12]),
         write_configuration(tmp_path, "dino", "D_6_12", 0.2, worst, [6, 12]),
-        write_configuration(tmp_path, "dino-random", "D_4_12", 0.1, worst, [4, 12]),
-        write_configuration(tmp_path, "dino-random", "D_6_12", 0.1, worst, [6, 12]),
+        write_configuration(tmp_path, "twin", "D_4_12", 0.1, worst, [4, 12], of="dino"),
+        write_configuration(tmp_path, "twin", "D_6_12", 0.1, worst, [6, 12], of="dino"),
     ]
-    ranking = config_ranking(configurations, "val")
+    ranking = config_ranking(configurations)
     assert tuple(ranking.columns) == CONFIG_RANKING
     assert ranking.columns[: len(PUBLISHED)] == PUBLISHED
     first = ranking.row(0, named=True)
@@ -146,4 +163,41 @@ def test_the_table_of_known_configurations(tmp_path):
     assert first["M_config"] == pytest.approx(0.5) and first["breadth"] == pytest.approx(0.5)
     assert first["random_recovery_at_10"] == pytest.approx(0.5)
     assert first["random_M_config"] == pytest.approx(0.1)
-    assert first["val_fvu"] == 0.2 and first["n_targets"] == 2
+    assert (first["train_fvu"], first["val_fvu"], first["test_fvu"]) == (0.1, 0.2, 0.4)
+    assert first["val_l0"] == 4 and first["n_targets"] == 2
+    # validation chose; what is reported is of the test scans
+    assert first["recovery_at_10"] == 1 and first["test_recovery_at_10"] == pytest.approx(0.3)
+    assert first["test_n_targets"] == 1 and first["control"] is None
+    marks = ranking.filter(pl.col("control").is_not_null())
+    assert set(marks["base_model"]) == {"twin"} and set(marks["control_of"]) == {"dino"}
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "reason"),
+    [({"fvu": 1.3}, "FVU 1.30"), ({"dead": 0.99}, "99% of its latents fire on no training slice")],
+)
+def test_a_collapsed_sae_does_not_rank_and_says_why(tmp_path, spoilt, reason):
+    best, worst = [0.6, 1.0, 1.0], [0.1, 0.5, 0.9]
+    ranking = config_ranking(
+        [
+            write_configuration(tmp_path, "dino", "D_4_12", 0.9, best, [4, 12], **spoilt),
+            write_configuration(tmp_path, "dino", "D_6_12", 0.2, worst, [6, 12]),
+        ]
+    )
+    rows = {row["sae_config"]: row for row in ranking.iter_rows(named=True)}
+    collapsed = rows["D_4_12"]
+    assert collapsed["collapsed"] and collapsed["reason"].startswith("collapsed")
+    assert reason in collapsed["reason"]
+    assert all(collapsed[name] is None for name in RANKS)
+    assert rows["D_6_12"]["final_rank"] == rows["D_6_12"]["build_final_rank"] == 1
+    assert chosen_configurations(ranking) == {"dino": "D_6_12"}
+
+
+def test_where_all_collapsed_one_is_shown_and_none_ranks(tmp_path):
+    configurations = [
+        write_configuration(tmp_path, "e", name, 0.5, [0.1, 0.5, 0.9], [4, 12], fvu=fvu)
+        for name, fvu in (("a", 3.0), ("b", 1.5))
+    ]
+    ranking = config_ranking(configurations)
+    assert ranking["final_rank"].is_null().all() and ranking["collapsed"].all()
+    assert chosen_configurations(ranking) == {"e": "b"}

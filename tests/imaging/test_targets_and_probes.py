@@ -30,7 +30,7 @@ def probe(matrices, rows, slices, targets, names, n_bootstrap, seed):
 @pytest.fixture(scope="module")
 def probes(planted, study):
     rows, targets, dense = study
-    names = {"encoder": "planted", "representation": "dense"}
+    names = {"encoder": "planted", "control": None, "control_of": None, "representation": "dense"}
     return probe(dense, rows, planted.slices, targets, names, 99, 0)
 
 

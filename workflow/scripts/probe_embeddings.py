@@ -9,7 +9,7 @@ with job(snakemake):
     table = probe_embeddings(
         snakemake.input.slices,
         snakemake.params.embeddings,
-        snakemake.wildcards.encoder,
+        {"encoder": snakemake.wildcards.encoder} | snakemake.params.control,
         snakemake.params.n_bootstrap,
         snakemake.params.seed,
     )

@@ -8,24 +8,18 @@ with job(snakemake):
 
     source = snakemake.input
     configurations = [
-        {
-            "base_model": encoder,
-            "sae_config": sae,
-            "scores": scores,
-            "recovery": recovery,
-            "sae_config_file": config,
-            "best_meta": meta,
-        }
-        for (encoder, sae), scores, recovery, config, meta in zip(
+        names
+        | {"scores": scores, "recovery": recovery, "sae_config_file": config, "quality": quality}
+        for names, scores, recovery, config, quality in zip(
             snakemake.params.configurations,
             source.scores,
             source.recovery,
             source.configs,
-            source.best_meta,
+            source.quality,
             strict=True,
         )
     ]
-    ranking = config_ranking(configurations, snakemake.params.split)
+    ranking = config_ranking(configurations)
     with atomic_path(snakemake.output.ranking) as path:
         ranking.write_csv(path)
     write_json(snakemake.output.chosen, chosen_configurations(ranking))

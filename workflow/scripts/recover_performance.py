@@ -11,7 +11,7 @@ with job(snakemake):
         snakemake.input.features,
         snakemake.input.config,
         snakemake.input.probes,
-        snakemake.wildcards.encoder,
+        {"encoder": snakemake.wildcards.encoder} | snakemake.params.control,
         snakemake.wildcards.sae,
         snakemake.params.n_bootstrap,
         snakemake.params.seed,

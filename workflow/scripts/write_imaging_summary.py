@@ -11,8 +11,9 @@ with job(snakemake):
     from medsae.imaging.artifacts import read_slices
     from medsae.io import atomic_path
     from medsae.report.document import to_html, to_markdown
-    from medsae.report.imaging.data import RANKING_NUMBERS, read_probes, read_table
-    from medsae.report.imaging.summary import ImagingRun, write_imaging_summary
+    from medsae.report.imaging.data import RANKING_NUMBERS, read_probes, read_recovery, read_table
+    from medsae.report.imaging.run import ImagingRun
+    from medsae.report.imaging.summary import write_imaging_summary
 
     source, params = snakemake.input, snakemake.params
 
@@ -32,6 +33,7 @@ with job(snakemake):
         ranking=read_table(source.ranking, RANKING_NUMBERS),
         chosen=chosen,
         probes=read_probes(source.probes),
+        recovery=read_recovery(source.recovery),
         fingerprints=of_each(source.fingerprints, lambda path: read_table(path, measures)),
         languages=of_each(source.languages, lambda path: read_table(path, measures)),
         metrics=of_each(source.metrics, load),

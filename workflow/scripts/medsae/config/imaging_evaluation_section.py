@@ -17,13 +17,12 @@ class ImageEvaluation(Section):
         ["val"], min_length=1, description="Splits on whose slices monosemanticity is measured."
     )
     fingerprints_on: list[Split] = Field(
-        ["test"], min_length=1, description="Splits searched by fingerprint."
+        ["test"],
+        min_length=1,
+        description="Splits searched by fingerprint, for slices like those of the test split.",
     )
     language_on: list[Split] = Field(
         ["test"], min_length=1, description="Splits searched by words."
-    )
-    ranked_on: Literal["val", "test"] = Field(
-        "val", description="Split whose recovery ranks the configurations."
     )
     n_bootstrap: int = Field(500, ge=99, description="Resamples of patients behind each interval.")
     fingerprint_queries: int = Field(

@@ -142,6 +142,10 @@ class ImageEncoder(Section):
     random_weights: bool = Field(
         False, description="Keep the architecture but draw the weights at random: the control."
     )
+    control_of: FolderName | None = Field(
+        None,
+        description="With `random_weights`: name of the encoder that it is the control of.",
+    )
     dtype: Literal["float32", "bfloat16", "float16"] = Field(
         "float32", description="Precision the encoder computes in."
     )
@@ -158,6 +162,24 @@ class ImageEncoder(Section):
         if self.source == "pixels" and (self.random_weights or self.tokens == "patch"):
             raise ValueError("`pixels` has neither weights nor patch tokens")
         return self
+
+    @model_validator(mode="after")
+    def _controls_say_of_what(self) -> "ImageEncoder":
+        if self.random_weights and self.control_of is None:
+            raise ValueError(
+                "`random_weights` makes a control: name the encoder with trained weights that it "
+                "stands beside in `control_of`"
+            )
+        if self.control_of is not None and not self.random_weights:
+            raise ValueError("`control_of` is for an encoder with `random_weights: true`")
+        return self
+
+    @property
+    def control(self) -> str | None:
+        """What kind of control this encoder is; None for one under study."""
+        if self.random_weights:
+            return "random weights"
+        return "no network" if self.source == "pixels" else None
 
 
 class ImageSaes(Section):
@@ -248,4 +270,11 @@ class Imaging(Section):
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"the name '{name}' is used twice: give each entry its own")
+        studied = [encoder.name for encoder in encoders if encoder.control is None]
+        for encoder in encoders:
+            if encoder.control_of is not None and encoder.control_of not in studied:
+                raise ValueError(
+                    f"'{encoder.name}' is `control_of` '{encoder.control_of}', which is no encoder "
+                    "with trained weights of this study"
+                )
         return encoders

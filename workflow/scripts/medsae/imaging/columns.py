@@ -26,4 +26,5 @@ OWN |= {"shown", "fingerprint"}
 MODALITIES = ("ct", "mr")
 PLANES = ("sagittal", "coronal", "axial")  # perpendicular to axis 0, 1, 2 of a RAS volume
 SPLITS = ("train", "val", "test")
-"""Splits of the scans: the SAE learns from train and is validated on val."""
+"""Splits of the scans: SAEs learn from train, val chooses among them, test is for the results."""
+CHOOSING, HELD_OUT = "val", "test"

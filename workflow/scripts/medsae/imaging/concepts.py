@@ -15,10 +15,13 @@ from medsae.imaging import columns as col
 ORGAN, MODALITY, PLANE, SEX, AGE = "organ", "modality", "plane", "sex", "age"
 CONTENT = "content"
 EMPTY = f"{CONTENT}:no structure"
-"""A slice of a scan with masks that cuts none of them."""
+"""A slice of a scan with masks of many structures that cuts none of them."""
 
 AGE_BREAKS = (40, 60, 80)
 AGE_GROUPS = ("<40", "40-60", "60-80", ">=80")
+MIN_COVERED = 10
+"""Masks of fewer structures say nothing about whether a slice is without any."""
+
 MAX_VALUES = 12
 """A metadata column with more values than this is an identifier or a measurement."""
 
@@ -34,7 +37,7 @@ NOT_CONCEPTS = frozenset(
 class Concepts:
     """``present``, ``known`` bool [n, K]; ``names`` like ``organ:liver``.
 
-    ``present`` is False wherever ``known`` is.
+    ``present`` is False wherever ``known`` is: what is unknown has to be left out, not counted.
     """
 
     names: tuple[str, ...]
@@ -53,6 +56,16 @@ class Concepts:
     def index(self, name: str) -> int:
         """Column of the concept ``name``."""
         return self.names.index(name)
+
+    def of_rows(self, rows: NDArray[np.integer]) -> "Concepts":
+        """The same concepts of the slices ``rows``."""
+        return Concepts(self.names, self.present[rows], self.known[rows])
+
+    def of_family(self, name: str) -> "Concepts":
+        """The concepts of one family."""
+        columns = self.family(name)
+        names = tuple(self.names[column] for column in columns)
+        return Concepts(names, self.present[:, columns], self.known[:, columns])
 
 
 def concepts_of(slices: pl.DataFrame, metadata: bool = False) -> Concepts:
@@ -130,9 +143,16 @@ def _organs(slices: pl.DataFrame) -> Concepts:
 def _empty(slices: pl.DataFrame) -> Concepts:
     if col.ORGANS not in slices.columns or slices[col.ORGANS].is_null().all():
         return _nothing(slices.height)
-    known = slices[col.ORGANS].is_not_null().to_numpy()[:, None]
-    empty = (slices[col.ORGANS].list.len() == 0).fill_null(False).to_numpy()[:, None]
-    return Concepts((EMPTY,), empty, known) if empty.any() else _nothing(slices.height)
+    n_shown = slices[col.ORGANS].list.len()
+    known = n_shown.is_not_null()
+    if col.STRUCTURES in slices.columns:
+        known &= ((n_shown > 0) | (slices[col.STRUCTURES].list.len() >= MIN_COVERED)).fill_null(
+            False
+        )
+    empty = (n_shown == 0).fill_null(False) & known
+    if not empty.any():
+        return _nothing(slices.height)
+    return Concepts((EMPTY,), empty.to_numpy()[:, None], known.to_numpy()[:, None])
 
 
 def _membership(lists: pl.Series, number: dict[str, int]) -> NDArray[np.bool_]:

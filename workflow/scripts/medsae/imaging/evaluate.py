@@ -1,6 +1,6 @@
 """The stages of the evaluation, from files to tables."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,8 @@ from medsae.imaging.artifacts import (
     read_slices,
     rows_of_split,
 )
-from medsae.imaging.concepts import Concepts, concepts_of
+from medsae.imaging.columns import HELD_OUT, SPLIT
+from medsae.imaging.concepts import concepts_of
 from medsae.imaging.fingerprint import KS, fingerprint_table
 from medsae.imaging.language_retrieval import Picker, language_retrieval, templated_queries
 from medsae.imaging.probes import DENSE, FEATURES, TRAIN, fit_probes, judge_probes, split_rows
@@ -23,14 +24,22 @@ from medsae.io import UserError
 
 
 def probe_embeddings(
-    slices_path: str | Path, embeddings: str | Path, encoder: str, n_bootstrap: int, seed: int
+    slices_path: str | Path,
+    embeddings: str | Path,
+    encoder: Mapping[str, str | None],
+    n_bootstrap: int,
+    seed: int,
 ) -> pl.DataFrame:
-    """``linear_probes.csv`` of an encoder's embeddings in the folder ``embeddings``."""
+    """``linear_probes.csv`` of an encoder's embeddings in the folder ``embeddings``.
+
+    ``encoder``: its name as ``encoder``, and what it is a control of as ``control`` and
+    ``control_of``.
+    """
     slices = read_slices(slices_path)
     store = open_embeddings(embeddings, slices)
     rows = split_rows(slices, seed)
     matrices = {split: store.rows(index) for split, index in rows.items()}
-    names = {"encoder": encoder, "representation": DENSE}
+    names = {**encoder, "representation": DENSE}
     targets = targets_of(concepts_of(slices, metadata=True))
     fitted = fit_probes(matrices[TRAIN], rows[TRAIN], slices, targets)
     return judge_probes(fitted, matrices, rows, slices, targets, names, n_bootstrap, seed)
@@ -41,22 +50,23 @@ def recover_performance(
     features: str | Path,
     sae_config: str | Path,
     probes: str | Path,
-    encoder: str,
+    encoder: Mapping[str, str | None],
     sae: str,
     n_bootstrap: int,
     seed: int,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """``recovery.csv`` and ``linear_probes.csv`` of an SAE's features."""
+    """``recovery.csv`` and ``linear_probes.csv`` of an SAE's features; ``encoder`` as above."""
     slices = read_slices(slices_path)
     rows = split_rows(slices, seed)
     n_latents = n_latents_of(sae_config)
     matrices = {split: feature_rows(features, index, n_latents) for split, index in rows.items()}
     targets = targets_of(concepts_of(slices, metadata=True))
     fitted = fit_probes(matrices[TRAIN], rows[TRAIN], slices, targets)
-    names = {"encoder": encoder, "representation": FEATURES}
+    names = {**encoder, "representation": FEATURES}
     judged = judge_probes(fitted, matrices, rows, slices, targets, names, n_bootstrap, seed)
     dense = pl.read_csv(probes, infer_schema_length=None)
-    names = {"base_model": encoder, "sae_config": sae}
+    names = {name: encoder[name] for name in ("control", "control_of")}
+    names |= {"base_model": encoder["encoder"], "sae_config": sae}
     return recovery(matrices, rows, targets, dense, names, fitted), judged
 
 
@@ -69,9 +79,13 @@ def retrieve_fingerprints(
     n_queries: int,
     seed: int,
 ) -> pl.DataFrame:
-    """``fingerprint.csv``: slices of ``splits``, found among the slices of ``splits``."""
+    """``fingerprint.csv``: among the slices of ``splits``, those like held-out ones.
+
+    Queries are test slices; if ``splits`` has none, any.
+    """
     slices = read_slices(slices_path)
     rows = _searched_rows(slices, slices_path, splits)
+    held_out = (slices[rows][SPLIT] == HELD_OUT).to_numpy()
     return fingerprint_table(
         feature_rows(features, rows, n_latents_of(sae_config)),
         open_embeddings(embeddings, slices).rows(rows),
@@ -79,6 +93,7 @@ def retrieve_fingerprints(
         KS,
         seed,
         n_queries,
+        held_out if held_out.any() else None,
     )
 
 
@@ -107,7 +122,7 @@ def retrieve_by_language(
         ids,
         feature_rows(features, rows, n_latents),
         sums / np.maximum(fired, 1),
-        Concepts(concepts.names, concepts.present[rows], concepts.known[rows]),
+        concepts.of_rows(rows),
         slices[rows],
         seed,
     )

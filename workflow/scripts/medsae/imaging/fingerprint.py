@@ -7,7 +7,10 @@ slice counts. Baselines: the cosine of all features, of the dense embedding, ran
 Published quality: mean dense cosine of the first five results, the query's own scan allowed.
 It says how well features imitate the embedding, whatever the embedding knows, so beside it
 and without the query's patient: P@1 and P@5 on modality, plane and organs (Jaccard of at
-least one half), nDCG@10 with the Jaccard of the organs as gain.
+least one half), nDCG@10 with the Jaccard of the organs as gain. Organs are compared on the
+structures that the masks of both scans could show; candidates without any in common with the
+query are passed over, since nothing is known of them. Best possible order: one slice per scan,
+as in the results.
 """
 
 from collections.abc import Iterator, Sequence
@@ -93,11 +96,13 @@ def fingerprint_table(
     ks: Sequence[int],
     seed: int,
     n_queries: int = N_QUERIES,
+    queried: NDArray[np.bool_] | None = None,
 ) -> pl.DataFrame:
     """``fingerprint.csv``: one row per query, method and k.
 
-    ``features`` [n, L], ``dense`` [n, d] and ``slices`` hold the rows of the split that is
-    searched. ``results``: slice keys of the first five, the query's patient excluded.
+    ``features`` [n, L], ``dense`` [n, d] and ``slices`` hold the rows that are searched, from
+    which queries are drawn; with ``queried`` [n], from these. ``results``: slice keys of the
+    first five, the query's patient excluded.
     """
     features = without_constant(features)
     unit = dense / np.maximum(np.linalg.norm(dense, axis=1, keepdims=True), 1e-12)
@@ -105,8 +110,9 @@ def fingerprint_table(
     patient = codes_of(slices[col.PATIENT_ID])
     rng = stream(seed, "fingerprint queries")
     n = slices.height
-    queries = np.sort(rng.choice(n, min(n, n_queries), replace=False))
-    judge = _Judge(slices)
+    asked = np.arange(n) if queried is None else np.flatnonzero(queried)
+    queries = np.sort(rng.choice(asked, min(len(asked), n_queries), replace=False))
+    judge = _Judge(slices, scan)
     keys = slices[col.SLICE_KEY].to_numpy()
     rows: list[dict[str, Any]] = []
     blocks = [queries[i : i + BLOCK] for i in range(0, len(queries), BLOCK)]
@@ -120,7 +126,8 @@ def fingerprint_table(
             measures = {
                 "quality_published": _mean_cosine(dense_cosine, anyone),
                 "quality": _mean_cosine(dense_cosine, others[:, :N_RESULTS]),
-                **judge(block, others, same),
+                **judge.attributes_of(block, others),
+                **judge.organs_of(block, similarity, same),
                 "n_candidates": (~same).sum(1),
             }
             for i, query in enumerate(block):
@@ -167,45 +174,65 @@ def _mean_over(values: NDArray, valid: NDArray[np.bool_]) -> NDArray[np.float64]
 
 
 class _Judge:
-    """Relevance of results by their labels; what a query's labels do not say is not judged."""
+    """Relevance of results by their labels; what labels do not say is not judged."""
 
-    def __init__(self, slices: pl.DataFrame) -> None:
-        concepts = concepts_of(slices)
-        organs = concepts.present[:, concepts.family(ORGAN)]
-        self.organs = organs.astype(np.float32)
-        self.labelled = slices[col.ORGANS].is_not_null().to_numpy()
-        self.attributes = {name: codes_of(slices[name]) for name in (col.MODALITY, col.PLANE)}
+    def __init__(self, slices: pl.DataFrame, scan: NDArray[np.integer]) -> None:
+        organs = concepts_of(slices).of_family(ORGAN)
+        self._shown = organs.present.astype(np.float32)
+        self._known = organs.known.astype(np.float32)
+        self._scan = scan
+        self._attributes = {name: codes_of(slices[name]) for name in (col.MODALITY, col.PLANE)}
 
-    def __call__(
-        self, queries: NDArray[np.integer], results: NDArray[np.int64], same: NDArray[np.bool_]
+    def attributes_of(
+        self, queries: NDArray[np.integer], results: NDArray[np.int64]
     ) -> dict[str, NDArray[np.float64]]:
+        """P@1 and P@5 of ``results`` [q, m] on modality and plane."""
         valid, found = np.greater_equal(results, 0), np.maximum(results, 0)
         out: dict[str, NDArray[np.float64]] = {}
-        for name, codes in self.attributes.items():
+        for name, codes in self._attributes.items():
             hit = np.equal(codes[found], codes[queries][:, None])
-            out |= _precisions(hit, valid, name, valid.any(1))
-        both = self.organs[queries] @ self.organs.T
-        sizes = self.organs.sum(1)
-        either = sizes[queries][:, None] + sizes[None, :] - both
-        alike = np.where(either > 0, both / np.maximum(either, 1), 1.0)
-        alike = np.where(self.labelled[None, :] & ~same, alike, 0.0)
-        gains: NDArray = np.where(valid, np.take_along_axis(alike, found, axis=1), 0.0)
-        judged = np.logical_and(self.labelled[queries], valid.any(1))
-        hit = np.greater_equal(gains, ALIKE)
-        out |= _precisions(hit, valid, "organs", judged)
-        gain = ndcg_at(gains, alike, NDCG_K)
-        out[f"ndcg_at_{NDCG_K}_organs"] = np.where(judged, gain, np.nan)
+            out |= _precisions(hit, valid, name)
         return out
+
+    def organs_of(
+        self,
+        queries: NDArray[np.integer],
+        similarity: NDArray[np.float64],
+        same: NDArray[np.bool_],
+    ) -> dict[str, NDArray[np.float64]]:
+        """P@1, P@5 and nDCG@10 on organs of the order of ``similarity`` [q, n]."""
+        alike = np.where(same, -np.inf, self._alike(queries))
+        results = best_per_group(
+            np.where(np.isfinite(alike), similarity, -np.inf), self._scan, NDCG_K
+        )
+        ideal = best_per_group(alike, self._scan, NDCG_K)
+        gains, best = (_gathered(alike, order) for order in (results, ideal))
+        out = _precisions(gains >= ALIKE, results >= 0, "organs")
+        return out | {f"ndcg_at_{NDCG_K}_organs": ndcg_at(gains, best, NDCG_K)}
+
+    def _alike(self, queries: NDArray[np.integer]) -> NDArray[np.float64]:
+        """Jaccard [q, n] of the organs known of both; −inf where nothing is."""
+        both = self._shown[queries] @ self._shown.T
+        either = self._shown[queries] @ self._known.T + self._known[queries] @ self._shown.T - both
+        compared = self._known[queries] @ self._known.T > 0
+        jaccard = np.where(either > 0, both / np.maximum(either, 1), 1.0)
+        return np.where(compared, jaccard, -np.inf)
+
+
+def _gathered(values: NDArray[np.float64], columns: NDArray[np.int64]) -> NDArray[np.float64]:
+    """``values`` [q, n] at ``columns`` [q, m]; 0 where there is none."""
+    found = np.take_along_axis(values, np.maximum(columns, 0), axis=1)
+    return np.where(columns >= 0, found, 0.0)
 
 
 def _precisions(
-    hit: NDArray[np.bool_], valid: NDArray[np.bool_], name: str, judged: Any
+    hit: NDArray[np.bool_], valid: NDArray[np.bool_], name: str
 ) -> dict[str, NDArray[np.float64]]:
-    """P@1 and P@5, of as many results as there are."""
+    """P@1 and P@5, of as many results as there are; NaN where there are none."""
     out = {}
     for k in (1, N_RESULTS):
         share = (hit & valid)[:, :k].sum(1) / np.maximum(valid[:, :k].sum(1), 1)
-        out[f"p_at_{k}_{name}"] = np.where(judged, share, np.nan)
+        out[f"p_at_{k}_{name}"] = np.where(valid.any(1), share, np.nan)
     return out
 
 

@@ -6,8 +6,8 @@ anatomy before demographics; the query's vector is their mean activations (when 
 training slices); slices of the test split are ranked by the cosine with their features.
 
 A slice is relevant if it shows everything that was asked for; each attribute is also judged
-on its own. Beside the picked features: random described features, and the prevalence, which
-is what random order finds.
+on its own. Beside the picked features: as many described features at random, since more
+features find more slices, and the prevalence, which is what random order finds.
 """
 
 import itertools
@@ -176,8 +176,11 @@ def language_retrieval(
     rows: list[dict[str, Any]] = []
     for number, query in enumerate(progress(queries, "queries")):
         rng = stream(seed, "random features", query.text)
-        at_random = rng.permutation(np.asarray(described))[:N_PICKED].tolist()
-        for method, picked in ((PICKED, picker.pick(query.text)), (RANDOM, at_random)):
+        chosen = picker.pick(query.text)
+        # where the picker fails the control keeps the chance that the picker had
+        n = len(chosen) if chosen else N_PICKED
+        at_random = rng.permutation(np.asarray(described))[:n].tolist()
+        for method, picked in ((PICKED, chosen), (RANDOM, at_random)):
             order = np.empty(0, np.int64)
             if picked:
                 vector = mean_active[picked]

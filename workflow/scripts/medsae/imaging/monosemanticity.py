@@ -7,11 +7,18 @@ Published definition, over the N slices (one per scan) with the largest activati
 
 two slices without any organ being alike (Jaccard 1) but specific to nothing (S = 0).
 
+Masks of different scans cover different structures. Two slices are compared on the structures
+that the masks of both could have shown, and not at all if there are none; an organ's count is
+its share of the slices for which it is known. Where every mask covers everything this is the
+published definition. M needs `MIN_SCANS` scans that can be compared: what two scans have in
+common is no concept.
+
 Beside it: every concept (modality, plane, sex, age, organs, metadata) has a lift, the share
 of the N slices that show it, beyond its prevalence in the pool: (p − π) / (1 − π), 1 for a
 feature that shows nothing else and 0 at chance. Nulls: slices that shuffled activations
 would have picked, as many as the feature retrieved; for the lift, of the best of all
-concepts, so that looking at many of them costs what it must.
+concepts, so that looking at many of them costs what it must. There is no p-value where even a
+perfect feature could not reach `ALPHA`, or with fewer than `MIN_POOL` scans to draw from.
 """
 
 from dataclasses import dataclass
@@ -30,6 +37,12 @@ from medsae.statistics import benjamini_hochberg, pvalue_greater, stream
 SMALL, LARGE = 10, 50
 """Slices per feature that M is computed from."""
 
+MIN_SCANS = 5
+"""Scans that a feature must be seen on before anything is said about what it stands for."""
+
+MIN_POOL = 20
+"""Scans that a null must draw from: of ten, shuffled activations pick nearly the same ones."""
+
 N_NULL = 1000
 SHARED = 0.75
 N_BEST = 10
@@ -37,46 +50,51 @@ N_BEST = 10
 
 CHUNK = 256
 ALPHA = 0.05
+ALWAYS_ACTIVE = "active on every slice"
 
 
 @dataclass(frozen=True)
 class SetScores:
-    """Mean pairwise ``jaccard`` and ``specificity`` of sets of slices [F]; NaN below two."""
+    """Mean pairwise ``jaccard`` and ``specificity`` of sets of slices [F], and how many slices of
+    each could be compared with another (``n_comparable``); NaN where none could."""
 
     jaccard: NDArray[np.float64]
     specificity: NDArray[np.float64]
+    n_comparable: NDArray[np.int64]
 
 
-def set_scores(organs: NDArray[np.bool_], rows: NDArray[np.integer]) -> SetScores:
-    """Scores of the slices ``rows`` [F, N] (−1: none) whose organs are ``organs`` [n, K]."""
+def set_scores(organs: Concepts, rows: NDArray[np.integer]) -> SetScores:
+    """Scores of the slices ``rows`` [F, N] (−1: none) by what is known of their ``organs``."""
     jaccard = np.full(len(rows), np.nan)
     specificity = np.full(len(rows), np.nan)
-    n_organs = organs.shape[1]
+    n_comparable = np.zeros(len(rows), np.int64)
+    themselves = np.eye(rows.shape[1], dtype=bool)
     for begin in range(0, len(rows), CHUNK):
         block = rows[begin : begin + CHUNK]
-        valid = block >= 0
-        n = valid.sum(1)
-        shown = organs[block].astype(np.float32)
-        shown[~valid] = 0
-        both = shown @ shown.transpose(0, 2, 1)
-        sizes = shown.sum(2)
-        either = sizes[:, :, None] + sizes[:, None, :]
-        either -= both
+        here = slice(begin, begin + CHUNK)
+        shown = organs.present[block].astype(np.float32)
+        known = organs.known[block].astype(np.float32)
+        shown[block < 0] = 0
+        known[block < 0] = 0
+        flipped = shown.transpose(0, 2, 1)
+        both = shown @ flipped
+        seen = known @ flipped  # of what one slice shows, what the other could show
+        either = seen + seen.transpose(0, 2, 1) - both
         similar = np.divide(both, either, out=np.ones_like(both), where=either > 0)
-        # absent slices are alike among themselves and to slices without any organ
-        absent = block.shape[1] - n
-        empty = (valid & (sizes == 0)).sum(1)
-        total = similar.sum((1, 2), dtype=np.float64) - absent**2 - 2 * absent * empty
-        counts = shown.sum(1, dtype=np.float64)
+        compared = (known @ known.transpose(0, 2, 1) > 0) & ~themselves
+        n_pairs = compared.sum((1, 2))
+        n_known = known.sum(1, dtype=np.float64)
+        usable = n_known >= 2
+        n_organs = usable.sum(1)
         with np.errstate(invalid="ignore", divide="ignore"):
-            mean = (total - n) / (n * (n - 1))
-            p = counts / counts.sum(1, keepdims=True)
+            jaccard[here] = (similar * compared).sum((1, 2), dtype=np.float64) / n_pairs
+            share = np.where(usable, shown.sum(1) / n_known, 0)
+            p = share / share.sum(1, keepdims=True)
             entropy = -np.where(p > 0, p * np.log(p), 0).sum(1) / np.log(n_organs)
-        specific = np.where(counts.sum(1) > 0, 1 - entropy if n_organs > 1 else 1.0, 0.0)
-        enough = n >= 2
-        jaccard[begin : begin + CHUNK] = np.where(enough, mean, np.nan)
-        specificity[begin : begin + CHUNK] = np.where(enough, specific, np.nan)
-    return SetScores(jaccard, specificity)
+        specific = np.where(share.sum(1) > 0, 1 - entropy, 0.0)
+        specificity[here] = np.where(n_organs > 1, specific, np.nan)
+        n_comparable[here] = compared.any(2).sum(1)
+    return SetScores(jaccard, specificity, n_comparable)
 
 
 def lifts(
@@ -116,7 +134,7 @@ def feature_scores(
     best of those with masks (``labelled`` [n]), at least 50. The two may be the same.
     """
     scored = ~top.always_active & (top.n_active > 0)
-    organs = concepts.present[:, concepts.family(ORGAN)]
+    organs = concepts.of_family(ORGAN)
     published: dict[str, Any] = {}
     for n in (SMALL, LARGE):
         published |= _published(labelled_top.row[:, :n], organs, scan, labelled, n, seed)
@@ -129,25 +147,24 @@ def feature_scores(
             **published,
             "n_nonzero_activations": top.n_active,
             "n_retrieved": labelled_top.n_retrieved,
-            "shared_concepts": _shared(top.row[:, :SMALL], concepts, scored),
             **best,
             "n_retrieved_any": top.n_retrieved,
         },
         schema_overrides={"concept": pl.String, "shared_concepts": pl.String},
     )
+    few = np.isnan(published["monosemanticity_10"])
     reason = (
         pl.when(pl.lit(top.always_active))
-        .then(pl.lit("active on every slice"))
+        .then(pl.lit(ALWAYS_ACTIVE))
         .when(pl.lit(top.n_active == 0))
         .then(pl.lit("never active"))
-        .when(pl.lit(labelled_top.n_retrieved < 2))
-        .then(pl.lit("fewer than two scans with masks"))
+        .when(pl.lit(few))
+        .then(pl.lit(f"seen on fewer than {MIN_SCANS} scans with comparable masks"))
     )
     values = [
         name
         for name in table.columns
-        if name not in {"feature_idx", "dict_level", "n_nonzero_activations", "shared_concepts"}
-        and not name.startswith("n_")
+        if name not in {"feature_idx", "dict_level"} and not name.startswith("n_")
     ]
     table = table.with_columns(
         *(pl.when(pl.lit(scored)).then(pl.col(name)).alias(name) for name in values),
@@ -163,33 +180,53 @@ def feature_scores(
 
 def _published(
     rows: NDArray[np.int64],
-    organs: NDArray[np.bool_],
+    organs: Concepts,
     scan: NDArray[np.integer],
     labelled: NDArray[np.bool_],
     n: int,
     seed: int,
 ) -> dict[str, NDArray]:
     scores = set_scores(organs, rows)
+    enough = scores.n_comparable >= MIN_SCANS
+    jaccard = np.where(enough, scores.jaccard, np.nan)
     n_retrieved = (rows >= 0).sum(1)
     null_mean = np.full(len(rows), np.nan)
     pvalue = np.full(len(rows), np.nan)
-    for size in np.unique(n_retrieved[n_retrieved >= 2]):
+    n_pool = len(np.unique(scan[labelled]))
+    for size in np.unique(n_retrieved[enough]):
         drawn = random_top_slices(scan, labelled, N_NULL, size, stream(seed, "coherence", size))
-        null = np.sort(set_scores(organs, drawn).jaccard)
-        here = n_retrieved == size
-        null_mean[here] = null.mean()
-        reaching = len(null) - np.searchsorted(null, scores.jaccard[here] - 1e-6)
-        pvalue[here] = pvalue_greater(reaching, len(null))
-    coherence = np.maximum(scores.jaccard - null_mean, 0)
+        null = set_scores(organs, drawn).jaccard
+        null = null[~np.isnan(null)]
+        here = enough & (n_retrieved == size)
+        null_mean[here] = null.mean() if len(null) else np.nan
+        pvalue[here] = _pvalues(jaccard[here], null, n_pool)
+    coherence = np.maximum(jaccard - null_mean, 0)
     result = {
         f"coherence_{n}": coherence,
-        f"specificity_{n}": scores.specificity,
+        f"specificity_{n}": np.where(enough, scores.specificity, np.nan),
         f"monosemanticity_{n}": coherence * scores.specificity,
     }
     if n == SMALL:
-        result["pct_above_null"] = 100 * (scores.jaccard / null_mean - 1)
+        result["n_comparable"] = scores.n_comparable
+        with np.errstate(divide="ignore", invalid="ignore"):
+            result["pct_above_null"] = 100 * (jaccard / null_mean - 1)
         result["coherence_pvalue"] = pvalue
     return result
+
+
+def _pvalues(
+    values: NDArray[np.floating], null: NDArray[np.floating], n_pool: int
+) -> NDArray[np.float64]:
+    """p of ``values`` against draws of ``null``, both at most 1; NaN where none can be small."""
+    ordered = np.sort(null)
+
+    def of(value: Any) -> NDArray[np.float64]:
+        reaching = len(null) - np.searchsorted(ordered, value - 1e-6)
+        return np.asarray(pvalue_greater(reaching, len(null)))
+
+    if n_pool < MIN_POOL or float(of(np.float64(1))) > ALPHA:
+        return np.full(len(values), np.nan)
+    return np.where(np.isnan(values), np.nan, of(values))
 
 
 def _best_concepts(
@@ -202,24 +239,26 @@ def _best_concepts(
     if not concepts.names or not pool.any():
         nothing = np.full(len(rows), np.nan)
         names = ("concept_share", "concept_prevalence", "concept_lift", "lift_pvalue")
-        return {"concept": np.full(len(rows), None)} | dict.fromkeys(names, nothing)
+        nobody = np.full(len(rows), None)
+        return {"concept": nobody, "shared_concepts": nobody} | dict.fromkeys(names, nothing)
     # prevalence as the retrieval sees it: one slice per scan
     drawn = random_top_slices(scan, pool, N_NULL, rows.shape[1], stream(seed, "prevalence"))
     known = concepts.known[drawn].sum((0, 1))
     prevalence = concepts.present[drawn].sum((0, 1)) / np.maximum(known, 1)
     share, lift = lifts(concepts, prevalence, rows)
-    filled = np.where(np.isnan(lift), -np.inf, lift)
+    n_retrieved = (rows >= 0).sum(1)
+    enough = n_retrieved >= MIN_SCANS
+    filled = np.where(np.isnan(lift) | ~enough[:, None], -np.inf, lift)
     winner = filled.argmax(1)
     every = np.arange(len(rows))
     largest: NDArray = filled[every, winner]
-    n_retrieved = (rows >= 0).sum(1)
     pvalue = np.full(len(rows), np.nan)
-    for size in np.unique(n_retrieved[n_retrieved >= 2]):
+    n_pool = len(np.unique(scan[pool]))
+    for size in np.unique(n_retrieved[enough]):
         drawn = random_top_slices(scan, pool, N_NULL, size, stream(seed, "lift", size))
-        null = np.sort(np.nanmax(lifts(concepts, prevalence, drawn)[1], axis=1, initial=-1))
-        here = n_retrieved == size
-        reaching = len(null) - np.searchsorted(null, largest[here] - 1e-6)
-        pvalue[here] = pvalue_greater(reaching, len(null))
+        null = np.nanmax(lifts(concepts, prevalence, drawn)[1], axis=1, initial=-1)
+        here = enough & (n_retrieved == size)
+        pvalue[here] = _pvalues(largest[here], null, n_pool)
     found = np.isfinite(largest) & (largest > 0)
     name = np.array(concepts.names, dtype=object)[winner]
     name[~found] = None
@@ -229,22 +268,19 @@ def _best_concepts(
         "concept_prevalence": np.where(found, prevalence[winner], np.nan),
         "concept_lift": np.where(found, largest, np.nan),
         "lift_pvalue": np.where(np.isfinite(largest), pvalue, np.nan),
+        "shared_concepts": _shared(share, enough, concepts.names),
     }
 
 
 def _shared(
-    rows: NDArray[np.int64], concepts: Concepts, scored: NDArray[np.bool_]
+    share: NDArray[np.floating], enough: NDArray[np.bool_], names: tuple[str, ...]
 ) -> list[str | None]:
-    """Concepts that at least three quarters of a feature's ten slices show, joined by ';'."""
-    valid = (rows >= 0).sum(1)
-    out: list[str | None] = [None] * len(rows)
-    names = np.array(concepts.names, dtype=object)
-    for begin in range(0, len(rows), CHUNK):
-        block = rows[begin : begin + CHUNK]
-        counts = (concepts.present[block] & (block >= 0)[:, :, None]).sum(1)
-        for i in np.flatnonzero(scored[begin : begin + CHUNK] & (valid[begin : begin + CHUNK] > 1)):
-            out[begin + i] = ";".join(names[counts[i] >= SHARED * valid[begin + i]])
-    return out
+    """Concepts with a ``share`` [F, K] of at least three quarters, joined by ';'."""
+    each = np.array(names, dtype=object)
+    return [
+        ";".join(each[line >= SHARED]) if told else None
+        for line, told in zip(share, enough, strict=True)
+    ]
 
 
 def configuration_scores(table: pl.DataFrame, fixed_size: int | None = None) -> dict[str, Any]:
@@ -260,8 +296,12 @@ def configuration_scores(table: pl.DataFrame, fixed_size: int | None = None) -> 
         (pl.col("monosemanticity_50") / pl.col("monosemanticity_10")).mean()
     )
     found = {
-        f"n_{kind}_found": int((table[f"{kind}_qvalue"] < ALPHA).fill_null(False).sum())
+        f"n_{kind}_{what}": int(counted.fill_null(False).sum())
         for kind in ("coherence", "lift")
+        for what, counted in (
+            ("tested", table[f"{kind}_qvalue"].is_not_null()),
+            ("found", table[f"{kind}_qvalue"] < ALPHA),
+        )
     }
     return {
         "n_features": table.height,

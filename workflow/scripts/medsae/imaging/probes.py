@@ -6,6 +6,7 @@ brought to unit variance on the training slices; sparse features are not centred
 them sparse. Intervals resample patients.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,15 +113,15 @@ def judge_probes(
     rows: dict[str, NDArray[np.int64]],
     slices: pl.DataFrame,
     targets: Targets,
-    names: dict[str, str],
+    names: Mapping[str, str | None],
     n_bootstrap: int,
     seed: int,
 ) -> pl.DataFrame:
     """``linear_probes.csv`` of one representation.
 
-    ``matrices``: split → embedding or features of ``rows[split]``; ``names``: encoder and
-    representation. One row per target and judged split; what cannot be estimated has a
-    reason instead of an AUROC.
+    ``matrices``: split → embedding or features of ``rows[split]``; ``names``: encoder, control,
+    control_of and representation. One row per target and judged split; what cannot be
+    estimated has a reason instead of an AUROC.
     """
     train_patient = codes_of(slices[col.PATIENT_ID][rows[TRAIN]])
     place = {t: column for column, t in enumerate(fitted.chosen)}
@@ -135,7 +136,7 @@ def judge_probes(
             yes = targets.positive[rows[TRAIN], t]
             here = targets.used[rows[split], t]
             truth = targets.positive[rows[split], t][here]
-            row: dict[str, Any] = names | {
+            row: dict[str, Any] = dict(names) | {
                 "task": targets.task[t],
                 "target": targets.name[t],
                 "split": split,

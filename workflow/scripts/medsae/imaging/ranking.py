@@ -6,10 +6,11 @@ the dense AUROC, over thresholds and targets (ascending); average the two ranks.
 Beside it: M of as many features as the smallest dictionary has; recovery above chance, with
 goals never reached counted at the largest number tried (a lower bound) instead of left out;
 the same targets for every configuration of an encoder, or no ranking.
+
+An SAE that collapsed takes no part: constant features can look monosemantic. Validation scans
+choose; the numbers whose names begin with ``test_`` are of scans that had no say.
 """
 
-import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,13 +19,22 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from medsae.imaging.artifacts import level_sizes, sae_settings
+from medsae.imaging.columns import CHOOSING, HELD_OUT, SPLITS
 from medsae.imaging.monosemanticity import configuration_scores
+from medsae.imaging.quality import collapse, read_quality
 from medsae.imaging.recovery import first_sizes
 from medsae.imaging.result_columns import CONFIG_RANKING
 
 AT = 10
-RANDOM_SUFFIX = "-random"
-"""An encoder's twin with random weights is named after it."""
+RANKS = {
+    "rank_mono": pl.Float64,
+    "rank_perf": pl.Float64,
+    "rank_combined": pl.Float64,
+    "final_rank": pl.Int64,
+    "build_rank_mono": pl.Float64,
+    "build_rank_perf": pl.Float64,
+    "build_final_rank": pl.Int64,
+}
 
 
 def performance(recovery: pl.DataFrame, targets: list[str]) -> dict[str, Any]:
@@ -61,10 +71,16 @@ def rank_configurations(table: pl.DataFrame) -> pl.DataFrame:
 
     Published ranks come from M_config and mean_n_features, build ranks from M_config_fixed
     and restricted_mean_n; equal values share the mean of their ranks, equal means the better
-    final rank. An encoder for which any configuration lacks a value gets no rank.
+    final rank. A ``collapsed`` configuration has no rank and counts in none. An encoder for
+    which any other configuration lacks a value gets no rank of that kind.
     """
     parts = []
-    for group in table.partition_by("base_model", maintain_order=True):
+    for group in table.partition_by("base_model", "collapsed", maintain_order=True):
+        if group["collapsed"][0]:
+            parts.append(
+                group.with_columns(pl.lit(None, kind).alias(n) for n, kind in RANKS.items())
+            )
+            continue
         mono, perf, combined, final = _ranks(group, "M_config", "mean_n_features")
         build_mono, build_perf, _, build_final = _ranks(
             group, "M_config_fixed", "restricted_mean_n"
@@ -80,7 +96,7 @@ def rank_configurations(table: pl.DataFrame) -> pl.DataFrame:
                 build_final_rank=build_final,
             )
         )
-    return pl.concat(parts).sort(
+    return pl.concat([part.select(parts[0].columns) for part in parts]).sort(
         "base_model", "final_rank", "build_final_rank", "sae_config", nulls_last=True
     )
 
@@ -88,12 +104,11 @@ def rank_configurations(table: pl.DataFrame) -> pl.DataFrame:
 def chosen_configurations(ranking: pl.DataFrame) -> dict[str, str]:
     """The configuration of each encoder that is looked at more closely: base_model → sae_config.
 
-    The first by build_final_rank; where there is none, by final_rank; else by M_config; else
-    by name.
+    Collapsed ones last. The first by build_final_rank; where there is none, by final_rank; else
+    by build_rank_perf; else by val_fvu.
     """
     order = ranking.sort(
-        ["build_final_rank", "final_rank", "M_config", "sae_config"],
-        descending=[False, False, True, False],
+        ["collapsed", "build_final_rank", "final_rank", "build_rank_perf", "val_fvu", "sae_config"],
         nulls_last=True,
         maintain_order=True,
     )
@@ -122,43 +137,46 @@ def _rank(values: NDArray[np.float64], method: str = "average") -> NDArray[np.fl
     return rankdata(np.round(values, 9), method=method).astype(np.float64)
 
 
-def config_ranking(configurations: list[dict[str, Any]], split: str) -> pl.DataFrame:
+def config_ranking(configurations: list[dict[str, Any]]) -> pl.DataFrame:
     """``config_ranking.csv``.
 
-    Each configuration: base_model, sae_config, and the paths scores (``feature_scores.csv``),
-    recovery, sae_config_file (``cfg.json``), best_meta. Recovery on ``split`` decides.
+    Each configuration: base_model, sae_config, control and control_of (see
+    ``medsae.config``'s ImageEncoder), and the paths scores (``feature_scores.csv``), recovery,
+    sae_config_file (``cfg.json``) and quality (``sae_quality.csv``).
     """
-    read = [_read(entry, split) for entry in configurations]
+    read = [_read(entry) for entry in configurations]
     rows = []
     for entry in read:
         peers = [other for other in read if other["base_model"] == entry["base_model"]]
-        targets = common_targets([peer["recovery"] for peer in peers])
-        size = min(peer["n_scored"] for peer in peers)
-        row = {name: entry[name] for name in ("base_model", "sae_config", "dict_sizes")}
-        row |= {"top_k_values": entry["top_k_values"], "val_fvu": entry["val_fvu"]}
+        able = [peer for peer in peers if not peer["collapse"]]
+        targets = common_targets([peer["recovery"] for peer in able])
+        size = min((peer["n_scored"] for peer in able), default=0)
+        copied = ("base_model", "sae_config", "dict_sizes", "top_k_values", "control", "control_of")
+        row = {name: entry[name] for name in copied} | entry["quality"]
         scores = configuration_scores(entry["scores"], size or None)
         row |= {name: scores[name] for name in scores if name in CONFIG_RANKING}
         row |= performance(entry["recovery"], targets)
-        row["reason"] = _reason(targets, size, split)
+        held_out = common_targets([peer["held_out"] for peer in able])
+        found = performance(entry["held_out"], held_out)
+        row |= {f"test_{name}": found[name] for name in ("recovery_at_10", "n_targets")}
+        row["collapsed"] = entry["collapse"] is not None
+        row["reason"] = entry["collapse"] or _reason(targets, size)
         rows.append(row)
     table = pl.DataFrame(rows, infer_schema_length=None)
-    twins = {(row["base_model"], row["sae_config"]): row for row in rows}
+    twins = {(row["control_of"], row["sae_config"]): row for row in rows if row["control_of"]}
     for name in ("recovery_at_10", "M_config"):
-        values = [
-            twins.get((row["base_model"] + RANDOM_SUFFIX, row["sae_config"]), {}).get(name)
-            for row in rows
-        ]
+        values = [twins.get((row["base_model"], row["sae_config"]), {}).get(name) for row in rows]
         table = table.with_columns(pl.Series(f"random_{name}", values, dtype=pl.Float64))
     return rank_configurations(table).select(CONFIG_RANKING)
 
 
-def _reason(targets: list[str], size: int, split: str) -> str | None:
+def _reason(targets: list[str], size: int) -> str | None:
     if not targets:
-        return f"no target can be recovered above chance on {split} by every configuration"
+        return f"no target can be recovered above chance on {CHOOSING} by every configuration"
     return None if size else "a configuration has no feature that could be scored"
 
 
-def _read(entry: dict[str, Any], split: str) -> dict[str, Any]:
+def _read(entry: dict[str, Any]) -> dict[str, Any]:
     scores = pl.read_csv(entry["scores"], infer_schema_length=None)
     numbers = [n for n in scores.columns if n not in {"shared_concepts", "concept", "reason"}]
     scores = scores.with_columns(pl.col(name).cast(pl.Float64) for name in numbers)
@@ -166,7 +184,7 @@ def _read(entry: dict[str, Any], split: str) -> dict[str, Any]:
     numeric = ("auroc", "auroc_dense", "recovery", "recovery_above_chance", "n_features")
     recovery = recovery.with_columns(pl.col(name).cast(pl.Float64) for name in numeric)
     config = sae_settings(entry["sae_config_file"])
-    meta = json.loads(Path(entry["best_meta"]).read_text(encoding="utf-8"))
+    quality = read_quality(entry["quality"])
     options = config.get("options") or {}
     k = options.get("level_k") or [config["k"]]
     return {
@@ -174,8 +192,16 @@ def _read(entry: dict[str, Any], split: str) -> dict[str, Any]:
         "sae_config": entry["sae_config"],
         "dict_sizes": "_".join(map(str, level_sizes(entry["sae_config_file"]))),
         "top_k_values": "_".join(map(str, k)),
-        "val_fvu": meta.get("val_fvu"),
+        "control": entry["control"],
+        "control_of": entry["control_of"],
+        "collapse": collapse(quality),
+        "quality": {
+            f"{split}_{name}": quality.get(split, {}).get(name)
+            for name in ("fvu", "l0")
+            for split in SPLITS
+        },
         "scores": scores,
         "n_scored": int(scores["monosemanticity_10"].is_not_null().sum()),
-        "recovery": recovery.filter(pl.col("split") == split),
+        "recovery": recovery.filter(pl.col("split") == CHOOSING),
+        "held_out": recovery.filter(pl.col("split") == HELD_OUT),
     }

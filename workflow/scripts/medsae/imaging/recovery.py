@@ -10,6 +10,7 @@ The smallest N that reaches a share of the dense probe is right-censored at the 
 tried: "more than 100", never left out.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -36,15 +37,15 @@ def recovery(
     rows: dict[str, NDArray[np.int64]],
     targets: Targets,
     dense: pl.DataFrame,
-    names: dict[str, str],
+    names: Mapping[str, str | None],
     fitted: Fitted,
 ) -> pl.DataFrame:
     """``recovery.csv`` of one SAE: one row per target, judged split and N.
 
     ``matrices``: split → features of ``rows[split]``; ``dense``: the encoder's
-    ``linear_probes.csv``, whose dense AUROCs are to be recovered; ``names``: base_model and
-    sae_config; ``fitted``: the probes on all features. Column features: the first ten of the
-    ranking, in the rows of the largest N.
+    ``linear_probes.csv``, whose dense AUROCs are to be recovered; ``names``: base_model,
+    sae_config, control and control_of; ``fitted``: the probes on all features. Column features:
+    the first ten of the ranking, in the rows of the largest N.
     """
     reached = {
         (row["target"], row["split"]): row
@@ -62,7 +63,7 @@ def recovery(
         if t not in wanted:
             reasons = [reached.get((name, split), {}).get("reason") for split in JUDGED]
             reason = next((r for r in reasons if r), "no dense probe")
-            table.append(names | {"target": name, "reason": reason})
+            table.append({**names, "target": name, "reason": reason})
     if wanted:
         scaled = {name: csc_array(fitted.scaling(matrix)) for name, matrix in matrices.items()}
         for t in progress(wanted, "targets recovered"):
@@ -70,7 +71,7 @@ def recovery(
             curves = recovery_curve(scaled, rows, targets, t, ranking)
             for split, curve in curves.items():
                 against = reached.get((targets.name[t], split), {})
-                base = names | {"target": targets.name[t], "split": split}
+                base = {**names, "target": targets.name[t], "split": split}
                 table += _rows(base, curve, against, ranking)
     frame = pl.DataFrame(table, infer_schema_length=None)
     missing = [name for name in RECOVERY if name not in frame.columns]

@@ -25,11 +25,14 @@ FEATURE_SCORES = (
     "lift_pvalue",
     "lift_qvalue",
     "n_retrieved_any",
+    "n_comparable",
     "reason",
 )
 
 LINEAR_PROBES = (
     "encoder",
+    "control",
+    "control_of",
     "task",
     "target",
     "representation",
@@ -63,6 +66,8 @@ RECOVERY = (
     "n_available",
     "features",
     "reason",
+    "control",
+    "control_of",
 )
 
 CONFIG_RANKING = (
@@ -85,9 +90,21 @@ CONFIG_RANKING = (
     "recovery_at_10",
     "breadth",
     "n_scored",
+    "n_coherence_tested",
     "n_coherence_found",
+    "n_lift_tested",
     "n_lift_found",
+    "train_fvu",
     "val_fvu",
+    "test_fvu",
+    "train_l0",
+    "val_l0",
+    "test_l0",
+    "collapsed",
+    "control",
+    "control_of",
+    "test_recovery_at_10",
+    "test_n_targets",
     "random_recovery_at_10",
     "random_M_config",
     "build_rank_mono",

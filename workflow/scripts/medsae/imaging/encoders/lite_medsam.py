@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from medsae.imaging.encoders.base import Preparation
-from medsae.imaging.encoders.tiny_vit import NECK, TinyViT
+from medsae.imaging.encoders.tiny_vit import NECK, TinyViT, fold_norms
 
 WEIGHTS = "lite_medsam.safetensors"
 SIZE = 256
@@ -25,7 +25,8 @@ class LiteMedSam:
     def __init__(self, folder: Path, size: int | None, device: torch.device) -> None:
         self._network = TinyViT()
         self._network.load_state_dict(load_file(folder / WEIGHTS))
-        self._network.eval().to(device)
+        fold_norms(self._network.eval())
+        self._network.to(device)
         self._device = device
         self._prepare = Preparation(size or SIZE, mean=(0.0,) * 3, std=(1.0,) * 3)
 

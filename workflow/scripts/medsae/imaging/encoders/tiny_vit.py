@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 WIDTHS, DEPTHS, HEADS, WINDOWS = (64, 128, 160, 320), (2, 2, 6, 2), (2, 4, 5, 10), (7, 7, 14, 7)
 HALVED = (True, True, False)
@@ -165,6 +166,14 @@ class TinyViT(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Tokens [n, 256, side / 4, side / 4] of images [n, 3, side, side]."""
         return self.neck(self.layers(self.patch_embed.seq(images)))  # type: ignore[operator]
+
+
+def fold_norms(network: nn.Module) -> None:
+    """Put each batch normalisation of ``network`` (in eval mode) into its convolution."""
+    for module in network.modules():
+        if isinstance(module, ConvNorm):
+            module.add_module("c", fuse_conv_bn_eval(module.c, module.bn))
+            module.add_module("bn", nn.Identity())
 
 
 def encoder_weights(state: Mapping[str, Tensor], prefix: str = "image_encoder.") -> dict:

@@ -12,7 +12,7 @@ import os
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,10 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medsae.io import UserError, write_json
+from medsae.weights import resolve_source
 
 Image = NDArray[np.uint8]
 
 TIMEOUT_S = 600.0
+CHECK_TIMEOUT_S = 20.0
+REFUSED = (401, 403)
+PROCESSORS = ("processor_config.json", "preprocessor_config.json")
 
 
 class Model(Protocol):
@@ -112,7 +116,8 @@ class EndpointModel:
                 "this one; set interpretation.allow_remote to true if that is permitted."
             )
         self.identity = f"endpoint:{url}:{model}:{max_new_tokens}"
-        self._url = url.rstrip("/") + "/chat/completions"
+        self._base = url.rstrip("/")
+        self._url = f"{self._base}/chat/completions"
         self._body = {"model": model, "max_tokens": max_new_tokens, "temperature": 0}
         self._key_variable = api_key_variable
         # a proxy would be another machine, and a redirect could lead to one
@@ -127,11 +132,8 @@ class EndpointModel:
         ]
         content.append({"type": "text", "text": prompt})
         body = self._body | {"messages": [{"role": "user", "content": content}]}
-        headers = {"Content-Type": "application/json"}
-        if self._key_variable:
-            headers["Authorization"] = f"Bearer {os.environ.get(self._key_variable, '')}"
         request = urllib.request.Request(
-            self._url, json.dumps(body).encode(), headers=headers, method="POST"
+            self._url, json.dumps(body).encode(), headers=self._headers(), method="POST"
         )
         try:
             with self._opener.open(request, timeout=TIMEOUT_S) as reply:
@@ -145,6 +147,72 @@ class EndpointModel:
                 f"the endpoint {self._url} gave no chat completion; check that it is running."
             ) from None
         return answer if isinstance(answer, str) else ""
+
+    def check(self) -> None:
+        """Raise ``UserError`` if nothing answers at the address, or not with this key."""
+        request = urllib.request.Request(f"{self._base}/models", headers=self._headers())
+        try:
+            with self._opener.open(request, timeout=CHECK_TIMEOUT_S):
+                return
+        except urllib.error.HTTPError as error:
+            if error.code in REFUSED:
+                raise UserError(
+                    f"the endpoint {self._base} answered {error.code}; check its key."
+                ) from None
+            return  # it is there, and need not list its models
+        except OSError:
+            raise UserError(
+                f"nothing answers at the endpoint {self._base}; start it, or correct the address."
+            ) from None
+
+    def _headers(self) -> dict[str, str]:
+        headers = {"Content-Type": "application/json"}
+        if self._key_variable:
+            headers["Authorization"] = f"Bearer {os.environ.get(self._key_variable, '')}"
+        return headers
+
+
+def check_asked(settings: Mapping[str, Any]) -> None:
+    """Raise ``UserError`` if the model that ``settings`` (an AskedModel's keys) name cannot answer.
+
+    A model of transformers: its configuration is of an image-text-to-text model and its
+    processor is there; weights are not read. An endpoint: permitted, its key set, and something
+    answers at its address. Nothing is asked and no image is sent.
+    """
+    if settings["endpoint"] is None:
+        _check_transformers(settings["source"])
+        return
+    key = settings["api_key_variable"]
+    if key and not os.environ.get(key):
+        raise UserError(f"the environment variable {key} (`api_key_variable`) is not set.")
+    EndpointModel(
+        settings["endpoint"],
+        settings["model"],
+        settings["max_new_tokens"],
+        settings["allow_remote"],
+        key,
+    ).check()
+
+
+def _check_transformers(source: str) -> None:
+    from transformers import AutoConfig
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as ANSWERING,
+    )
+
+    found = resolve_source(source)
+    if found.file("config.json") is None:
+        raise UserError(f"{source} has no config.json: give a hub id or a folder with a model.")
+    try:
+        kind = AutoConfig.from_pretrained(found.name, **found.arguments).model_type
+    except (ValueError, KeyError, OSError) as error:
+        raise UserError(
+            f"The configuration of {source} cannot be read ({type(error).__name__})."
+        ) from None
+    if kind not in ANSWERING:
+        raise UserError(f"{source} ({kind}) answers no questions about images: name another model.")
+    if all(found.file(name) is None for name in PROCESSORS):
+        raise UserError(f"{source} has no processor ({' or '.join(PROCESSORS)}).")
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

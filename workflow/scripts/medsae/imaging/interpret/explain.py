@@ -103,9 +103,10 @@ def metadata_lines(slices: pl.DataFrame, rows: Sequence[int]) -> str:
     lines = []
     for number, row in enumerate(slices[list(rows)].select(present).iter_rows(named=True), 1):
         cells = {
-            name: ", ".join(value) or "none" if isinstance(value, list) else value
+            name: ", ".join(value) if isinstance(value, list) else value
             for name, value in row.items()
-            if value is not None
+            # no structure of the masks is seen: of what they do not cover nothing is known
+            if value is not None and value != []
         }
         lines.append(f"{number}. " + "; ".join(f"{name}: {value}" for name, value in cells.items()))
     return "\n".join(lines)

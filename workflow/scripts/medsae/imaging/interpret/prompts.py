@@ -4,12 +4,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-NAME_VERSION = "name-1"
+NAME_VERSION = "name-2"
 JUDGE_VERSION = "judge-1"
 PICK_VERSION = "pick-1"
 
 NAME = """These {n} medical image slices (CT or MRI) activate one feature of a neural network \
-most, strongest first. What is known about them, in the same order:
+most, strongest first. What is known about them, in the same order (what is not said may be there):
 {metadata}
 
 Say what the slices have in common that sets them apart from other slices: modality, plane, body \

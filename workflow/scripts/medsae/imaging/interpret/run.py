@@ -65,7 +65,7 @@ def interpret_sae(
     concepts = concepts_of(slices)
     images = SliceImages(files["images"], slices)
     selected = select_features(
-        _numbers(files["scores"], "feature_idx", "monosemanticity_10"),
+        pl.read_csv(files["scores"], infer_schema_length=None),
         pl.read_csv(files["recovery"], infer_schema_length=None),
         settings["n_features"],
     )
@@ -124,8 +124,3 @@ def _embedding_judge(
 ) -> EmbeddingJudge:
     train = sample_rows(slices, rows_of_split(slices, NAMED_ON), MAX_SLICES, seed)
     return EmbeddingJudge(name, embeddings, concepts, train)
-
-
-def _numbers(path: str | Path, *columns: str) -> pl.DataFrame:
-    table = pl.read_csv(path, columns=list(columns), infer_schema_length=None)
-    return table.with_columns(pl.col(columns[1:]).cast(pl.Float64))

@@ -7,6 +7,8 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from medsae.imaging.monosemanticity import ALWAYS_ACTIVE
+
 N_FEATURES = 250
 POOL, SHOWN = 20, 5
 
@@ -30,15 +32,22 @@ def select_features(
     """``selected_features.csv``: the best by the mean of the two ranks.
 
     Columns feature_idx, rank_mono (monosemanticity on ten slices), rank_coefficient,
-    rank_mean, monosemanticity_10. Features without a score are not eligible.
+    rank_mean, monosemanticity_10. Features that never fire, or on every slice, are not
+    eligible; those seen on too few scans for a score share the last rank.
     """
     table = scores.select(
         "feature_idx",
+        "n_nonzero_activations",
+        "reason",
         pl.col("monosemanticity_10").cast(pl.Float64),
         rank_coefficient=pl.Series(coefficient_ranks(recovery, scores.height)),
-    ).filter(pl.col("monosemanticity_10").is_not_null())
+    ).filter(
+        (pl.col("n_nonzero_activations") > 0)
+        & (pl.col("reason").cast(pl.String) != ALWAYS_ACTIVE).fill_null(True)
+    )
+    mono = pl.Series(rankdata(-table["monosemanticity_10"].fill_null(-1.0).to_numpy()))
     return (
-        table.with_columns(rank_mono=pl.col("monosemanticity_10").rank("average", descending=True))
+        table.with_columns(rank_mono=mono)
         .with_columns(rank_mean=(pl.col("rank_mono") + pl.col("rank_coefficient")) / 2)
         .sort("rank_mean", "feature_idx")
         .head(n_features)

@@ -10,19 +10,22 @@ from matplotlib.lines import Line2D
 from medsae.imaging.result_columns import CONFIG_RANKING
 from medsae.report.style import CONTROL, MARKERS, SENSES
 
-RANDOM_SUFFIX = "-random"
-PIXELS = "pixels"
-
-RANKING_TEXT = frozenset(["base_model", "sae_config", "dict_sizes", "top_k_values", "reason"])
-RANKING_NUMBERS = tuple(name for name in CONFIG_RANKING if name not in RANKING_TEXT)
+CONTROL_COLUMNS = ("control", "control_of")
+RANKING_TEXT = frozenset(
+    ["base_model", "sae_config", "dict_sizes", "top_k_values", "collapsed", "reason"]
+)
+RANKING_NUMBERS = tuple(
+    name for name in CONFIG_RANKING if name not in RANKING_TEXT | set(CONTROL_COLUMNS)
+)
 RECOVERY_NUMBERS = ("n_features", "auroc", "auroc_dense", "recovery", "recovery_above_chance")
 
 
 def read_table(path: str | Path, numbers: Sequence[str]) -> pl.DataFrame:
     """The CSV at ``path`` with ``numbers`` as floats even where a column holds nothing."""
     table = pl.read_csv(path, infer_schema_length=None)
+    kinds = dict.fromkeys(numbers, pl.Float64) | dict.fromkeys(CONTROL_COLUMNS, pl.String)
     return table.with_columns(
-        pl.col(name).cast(pl.Float64) for name in numbers if name in table.columns
+        pl.col(name).cast(kind) for name, kind in kinds.items() if name in table.columns
     )
 
 
@@ -45,24 +48,24 @@ def _stacked(paths: Iterable[str | Path], numbers: Sequence[str]) -> pl.DataFram
     return pl.concat(tables, how="diagonal_relaxed")
 
 
-def is_control(encoder: str) -> bool:
-    """Whether an encoder is a control: random weights, or no network at all."""
-    return encoder.endswith(RANDOM_SUFFIX) or encoder == PIXELS
+def controls(table: pl.DataFrame, column: str) -> dict[str, str | None]:
+    """Encoders that are controls, by the columns control and control_of: of which, if of any."""
+    named = table.filter(pl.col("control").is_not_null())
+    return dict(named.select(column, "control_of").unique(maintain_order=True).iter_rows())
 
 
-def looks(encoders: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """Colour and marker of each encoder: a twin has its original's marker, in grey."""
-    names = list(dict.fromkeys(encoders))
-    originals = [name for name in names if not is_control(name)]
+def looks(table: pl.DataFrame, column: str) -> dict[str, tuple[str, str]]:
+    """Colour and marker of each encoder: a control has its original's marker, in grey."""
+    names = table[column].unique(maintain_order=True).to_list()
+    control_of = controls(table, column)
+    originals = [name for name in names if name not in control_of]
     own = {
         name: (SENSES[i % len(SENSES)], MARKERS[i % len(MARKERS)])
         for i, name in enumerate(originals)
     }
-    out = {}
-    for name in names:
-        twin = name.removesuffix(RANDOM_SUFFIX)
-        out[name] = own.get(name) or (CONTROL, own[twin][1] if twin in own else "X")
-    return out
+    other = (CONTROL, "X")
+    twins = {name: (CONTROL, own.get(str(of), other)[1]) for name, of in control_of.items()}
+    return {name: own.get(name) or twins[name] for name in names}
 
 
 def counts_axis(axis: Axes, ticks: Sequence[int]) -> None:

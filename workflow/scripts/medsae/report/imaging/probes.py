@@ -3,7 +3,7 @@
 import polars as pl
 from matplotlib.figure import Figure
 
-from medsae.report.imaging.data import handles, looks
+from medsae.report.imaging.data import CONTROL_COLUMNS, handles, looks
 from medsae.report.marks import limits, reference, row_labels, stripes
 from medsae.report.style import headline, page, sentence_figure
 
@@ -22,6 +22,7 @@ def task_means(probes: pl.DataFrame, split: str = "test") -> pl.DataFrame:
     return (
         common.group_by("task", "encoder", maintain_order=True)
         .agg(
+            pl.col(*CONTROL_COLUMNS).first(),
             auroc=pl.col("auroc").mean(),
             lowest=pl.col("auroc").min(),
             highest=pl.col("auroc").max(),
@@ -36,7 +37,7 @@ def draw_probes(means: pl.DataFrame) -> Figure:
     """One row per task, one mark per encoder; bars span the task's targets."""
     if means.is_empty():
         return sentence_figure(TITLE, "No target could be estimated on the test slices.")
-    styles = looks(means["encoder"])
+    styles = looks(means, "encoder")
     tasks = means["task"].unique(maintain_order=True).to_list()
     figure, (axis,) = page(max(1.2, len(tasks) * 0.5), left_in=2.3, right_in=1.9)
     headline(figure, TITLE, "Mean AUROC over a task's targets; bars: lowest and highest target.")

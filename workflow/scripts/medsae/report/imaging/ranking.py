@@ -15,7 +15,7 @@ def draw_ranking(ranking: pl.DataFrame) -> Figure:
     """Monosemanticity and features needed, one row per SAE, from ``config_ranking.csv``."""
     if ranking.is_empty():
         return sentence_figure(TITLE, "There is no configuration.")
-    styles = looks(ranking["base_model"])
+    styles = looks(ranking, "base_model")
     rows = list(range(ranking.height))
     figure, (mono, needed) = page(len(rows) * 0.26, ratios=(1, 1), left_in=4.2, right_in=0.6)
     headline(

@@ -3,7 +3,7 @@
 import polars as pl
 from matplotlib.figure import Figure
 
-from medsae.report.imaging.data import counts_axis, handles, looks
+from medsae.report.imaging.data import CONTROL_COLUMNS, counts_axis, handles, looks
 from medsae.report.style import MUTED, headline, page, sentence_figure
 
 TITLE = "How many features recover what the embedding knows"
@@ -19,6 +19,7 @@ def mean_curves(recovery: pl.DataFrame, split: str = "test") -> pl.DataFrame:
     return (
         common.group_by("base_model", "sae_config", "n_features")
         .agg(
+            pl.col(*CONTROL_COLUMNS).first(),
             auroc=pl.col("auroc").mean(),
             auroc_dense=pl.col("auroc_dense").mean(),
             recovery=pl.col("recovery").mean(),
@@ -33,11 +34,15 @@ def draw_recovery(curves: pl.DataFrame) -> Figure:
     """Recovery above chance (left) and AUROC (right) of the chosen SAE of each encoder."""
     if curves.is_empty():
         return sentence_figure(TITLE, "No target can be compared across all encoders.")
-    styles = looks(curves["base_model"])
+    styles = looks(curves, "base_model")
     figure, (left, right) = page(3.0, ratios=(1, 1), left_in=0.8, right_in=1.9, share_y=False,
                                  gap_in=0.75)  # fmt: skip
     n = curves["n_targets"][0]
-    headline(figure, TITLE, f"Mean over the {n} targets that every encoder's probe estimates.")
+    headline(
+        figure,
+        TITLE,
+        f"Test scans. Mean over the {n} targets that every encoder's probe estimates.",
+    )
     for (encoder,), group in curves.group_by("base_model", maintain_order=True):
         color, marker = styles[str(encoder)]
         x = group["n_features"]

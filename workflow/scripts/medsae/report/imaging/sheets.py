@@ -21,6 +21,8 @@ def best_features(
 ) -> pl.DataFrame:
     """The features of the contact sheet: the most monosemantic ones, their slices and names.
 
+    After them those seen on too few scans for a score, in the order in which they were selected.
+
     Columns feature_idx, monosemanticity_10, description, concept, rank, slices (keys of the
     shown ones, strongest first). Of features with one description the best is taken.
     """
@@ -33,8 +35,8 @@ def best_features(
     table = named.join(
         scores.select("feature_idx", "monosemanticity_10", "concept"), on="feature_idx"
     )
-    order = table.filter(pl.col("monosemanticity_10").is_not_null()).sort(
-        ["monosemanticity_10", "feature_idx"], descending=[True, False]
+    order = table.drop_nulls("description").sort(
+        "monosemanticity_10", descending=True, nulls_last=True, maintain_order=True
     )
     return order.unique("description", keep="first", maintain_order=True).head(N_FEATURES)
 
@@ -45,7 +47,7 @@ def draw_contact_sheet(
     """One row per feature: its slices, the organ it is most associated with outlined."""
     title = "Best features and the slices that show them"
     if features.is_empty():
-        return sentence_figure(title, f"{where}: no feature could be scored and named.")
+        return sentence_figure(title, f"{where}: no feature could be named.")
     row_of = {key: row for row, key in enumerate(slices["slice_key"])}
     figure = _sheet(features.height, title, f"{where}. Orange: the mask of the feature's organ.")
     for line, feature in enumerate(features.iter_rows(named=True)):
@@ -61,10 +63,12 @@ def draw_contact_sheet(
 
 def _feature_lines(feature: dict) -> list[str]:
     judged = "" if feature["rank"] is None else f" · judged rank {int(feature['rank'])} of 5"
+    mono = feature["monosemanticity_10"]
+    score = "too few scans for M" if mono is None else f"M {mono:.2f}"
     return [
         f"feature {feature['feature_idx']}",
-        str(feature["description"] or "no description"),
-        f"M {feature['monosemanticity_10']:.2f}{judged}",
+        str(feature["description"]),
+        f"{score}{judged}",
     ]
 
 

@@ -1,35 +1,22 @@
 """The imaging study in words: what was found, and what so few scans cannot show."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
 
+from medsae.imaging.columns import CHOOSING, HELD_OUT, SPLITS
 from medsae.imaging.probes import JUDGED
+from medsae.imaging.ranking import AT
 from medsae.report.document import Block, Bullets, Heading, Paragraph, Table
-from medsae.report.imaging.data import RANDOM_SUFFIX, is_control
+from medsae.report.imaging.limits import limits
 from medsae.report.imaging.probes import task_means
+from medsae.report.imaging.recovery import mean_curves
+from medsae.report.imaging.run import ImagingRun
 from medsae.report.phrases import estimated
 
-FEW_PATIENTS = 30
-"""Below this, an interval over patients says little and a difference between encoders less."""
 
-
-@dataclass(frozen=True)
-class ImagingRun:
-    """What the summary is written from; tables of the chosen SAEs by encoder."""
-
-    name: str
-    slices: pl.DataFrame
-    quarantine: pl.DataFrame
-    ranking: pl.DataFrame
-    chosen: dict[str, str]
-    probes: pl.DataFrame
-    fingerprints: dict[str, pl.DataFrame]
-    languages: dict[str, pl.DataFrame]
-    metrics: dict[str, dict[str, Any]]
-    evaluation: dict[str, Any]
-    judged_on: list[str]
+SHIFTED = 1.5
+"""Times the unexplained variance of the training scans from which other scans count as shifted."""
 
 
 def write_imaging_summary(run: ImagingRun) -> list[Block]:
@@ -44,7 +31,7 @@ def write_imaging_summary(run: ImagingRun) -> list[Block]:
         Heading(2, "Which autoencoder"),
         *_ranking(run),
     ]
-    for encoder in _ordered(run):
+    for encoder in run.ordered:
         blocks += [Heading(2, f"{encoder}: {run.chosen[encoder]}"), Bullets(_details(run, encoder))]
     if run.quarantine.height:
         rows = tuple((str(a), str(b)) for a, b in run.quarantine.select("source", "reason").rows())
@@ -54,10 +41,6 @@ def write_imaging_summary(run: ImagingRun) -> list[Block]:
         ]
     blocks += [Heading(2, "What cannot be concluded"), Bullets(tuple(limits(run)))]
     return blocks
-
-
-def _ordered(run: ImagingRun) -> list[str]:
-    return sorted(run.chosen, key=lambda name: (is_control(name), name))
 
 
 def _scans(run: ImagingRun) -> str:
@@ -87,24 +70,76 @@ def _scans(run: ImagingRun) -> str:
 
 def _short(run: ImagingRun) -> list[str]:
     points = []
-    for encoder in [name for name in _ordered(run) if not is_control(name)]:
-        rows = {row["base_model"]: row for row in _chosen_rows(run).iter_rows(named=True)}
-        own, twin = rows.get(encoder), rows.get(encoder + RANDOM_SUFFIX)
-        if own is None or own["recovery_at_10"] is None:
-            points.append(f"**{encoder}**: no target could be recovered above chance.")
+    chosen = {row["base_model"]: row for row in _chosen_rows(run).iter_rows(named=True)}
+    for encoder in [name for name in run.ordered if name not in run.controls]:
+        own = chosen[encoder]
+        if own["collapsed"]:
+            points.append(
+                f"**{encoder}**: no autoencoder can be used; of {own['sae_config']}: "
+                f"{own['reason']}. Nothing said of its features below means anything."
+            )
             continue
-        beside = ""
-        if twin is not None and twin["recovery_at_10"] is not None:
-            beside = f" (random weights, of its own dense probes: {twin['recovery_at_10']:.0%})"
+        points.append(_recovered(run, encoder))
         points.append(
-            f"**{encoder}**: ten features of {own['sae_config']} recover "
-            f"{own['recovery_at_10']:.0%} of what the dense probes know above chance{beside}, "
-            f"over {own['n_targets']:.0f} targets; {own['n_censored']:.0f} of "
-            f"{own['n_goals']:.0f} goals were "
-            "not reached with 100 features. Features whose slices share a concept more than "
-            f"chance: {own['n_lift_found']:.0f} of {own['n_scored']:.0f} scored."
+            f"**{encoder}**: {_found(own)}. Variance left unexplained, and active latents per row: "
+            f"{_over_splits(own)}{_shift(own)}"
         )
     return points or ["Only controls were studied."]
+
+
+def _recovered(run: ImagingRun, encoder: str) -> str:
+    """What ten features recover on held-out scans, the control on the same targets beside it."""
+    twin = next((name for name, of in run.controls.items() if of == encoder), None)
+    pair = [encoder] if twin is None else [encoder, twin]
+    curves = mean_curves(run.recovery.filter(pl.col("base_model").is_in(pair)), HELD_OUT)
+    rows = {
+        row["base_model"]: row
+        for row in curves.filter(pl.col("n_features") == AT).iter_rows(named=True)
+    }
+    if encoder not in rows:
+        return (
+            f"**{encoder}**: no target whose dense probe is above chance on the {HELD_OUT} scans"
+            + (" with trained and with random weights." if twin else ".")
+        )
+    own = rows[encoder]
+    beside = ""
+    if twin in rows:
+        beside = (
+            f"; random weights: {rows[twin]['auroc']:.2f} where its embedding reaches "
+            f"{rows[twin]['auroc_dense']:.2f}, {rows[twin]['recovery_above_chance']:.0%}"
+        )
+    return (
+        f"**{encoder}**, {HELD_OUT} scans: ten features of {own['sae_config']} reach a mean AUROC "
+        f"of {own['auroc']:.2f} where the embedding reaches {own['auroc_dense']:.2f}, "
+        f"{own['recovery_above_chance']:.0%} of what it knows above chance{beside}. Over "
+        f"{own['n_targets']} targets; the autoencoder was chosen on {CHOOSING} scans."
+    )
+
+
+def _found(own: dict[str, Any]) -> str:
+    if not own["n_lift_tested"]:
+        return (
+            "whether its features' slices share a concept more than chance is not estimable with "
+            "so few scans"
+        )
+    return (
+        f"features whose slices share a concept more than chance: {own['n_lift_found']:.0f} of "
+        f"{own['n_lift_tested']:.0f} tested"
+    )
+
+
+def _over_splits(own: dict[str, Any]) -> str:
+    return ", ".join(
+        f"{split} {_number(own[f'{split}_fvu'])} and {_number(own[f'{split}_l0'])}"
+        for split in SPLITS
+    )
+
+
+def _shift(own: dict[str, Any]) -> str:
+    """A remark where other scans are not what the autoencoder learned."""
+    if own["val_fvu"] > SHIFTED * own["train_fvu"]:
+        return ": the scans differ from those it learned from (domain shift)."
+    return "."
 
 
 def _chosen_rows(run: ImagingRun) -> pl.DataFrame:
@@ -122,7 +157,8 @@ def _probes(run: ImagingRun) -> list[Block]:
             break
     else:
         return [Paragraph("No target could be estimated on held-out scans; see the reasons below.")]
-    encoders = sorted(means["encoder"].unique(), key=lambda name: (is_control(name), name))
+    known = run.controls
+    encoders = sorted(means["encoder"].unique(), key=lambda name: (name in known, name))
     rows = []
     for (task,), part in means.group_by("task", maintain_order=True):
         values = dict(part.select("encoder", "auroc").iter_rows())
@@ -150,16 +186,22 @@ def _ranking(run: ImagingRun) -> list[Block]:
             "" if row[name] is None else str(int(row[name]))
             for name in ("final_rank", "build_final_rank")
         ]
-        rows.append((row["base_model"], row["sae_config"], *numbers, *places))
+        places += [_number(row[f"{split}_{name}"]) for name in ("fvu", "l0") for split in JUDGED]
+        kind = f" ({row['control']})" if row["control"] else ""
+        rows.append((row["base_model"] + kind, row["sae_config"], *numbers, *places))
     header = (
         "encoder", "autoencoder", "M", "M, fixed size", "features needed", "with censored",
         "rank as published", "rank",
+        *(f"{name} {split}" for name in ("FVU", "L0") for split in JUDGED),
     )  # fmt: skip
     reasons = run.ranking.filter(pl.col("reason").is_not_null())
     blocks: list[Block] = [Table(header, tuple(rows), n_text=2)]
     if reasons.height:
-        named = sorted({f"{r['base_model']}: {r['reason']}" for r in reasons.iter_rows(named=True)})
-        blocks.append(Paragraph("Not ranked: " + "; ".join(named) + "."))
+        named = [
+            f"{r['base_model']} {r['sae_config']}: {r['reason']}"
+            for r in reasons.iter_rows(named=True)
+        ]
+        blocks += [Paragraph("Without a rank:"), Bullets(tuple(named))]
     return blocks
 
 
@@ -204,7 +246,7 @@ def _details(run: ImagingRun, encoder: str) -> tuple[str, ...]:
         )
         points.append(
             f"Search by words: P@10 {picked['p_at_10']:.2f} over {picked['n_queries']} queries "
-            f"(random described features {chance['p_at_10']:.2f}, prevalence "
+            f"(as many random described features {chance['p_at_10']:.2f}, prevalence "
             f"{picked['prevalence']:.2f}); by attribute (prevalence): {parts}."
         )
     return tuple(points)
@@ -230,62 +272,3 @@ def _fingerprint(summary: pl.DataFrame) -> str:
             f"{value('dense', measure, None)}, random order {value('random', measure, None)})"
         )
     return "Fingerprints of ten features: " + "; ".join(parts) + "."
-
-
-def limits(run: ImagingRun) -> list[str]:
-    """What this run cannot show, from its own numbers."""
-    points = []
-    patients = run.slices.group_by("split").agg(pl.col("patient_id").n_unique().alias("n"))
-    counts = dict(patients.iter_rows())
-    held_out = {split: counts.get(split, 0) for split in JUDGED}
-    if min(held_out.values()) < FEW_PATIENTS:
-        words = " and ".join(f"{n} {split} patients" for split, n in held_out.items())
-        points.append(
-            f"There are {words}: AUROCs, ranks and differences between encoders describe these "
-            "scans. They are no estimate for other patients, scanners or hospitals."
-        )
-    scored = run.evaluation["scored_on"]
-    n_scans = run.slices.filter(pl.col("split").is_in(scored))["scan"].n_unique()
-    if n_scans < 50:
-        points.append(
-            f"Monosemanticity takes one slice per scan, and {' and '.join(scored)} hold {n_scans} "
-            "scans: M50 and breadth mean what M10 means, and few features can differ from the "
-            "shuffled null by more than chance."
-        )
-    for key, what in (
-        ("scored_on", "monosemanticity was measured"),
-        ("fingerprints_on", "fingerprints were searched"),
-        ("language_on", "words were searched"),
-    ):
-        if "train" in run.evaluation[key]:
-            points.append(
-                f"To have enough scans, {what} on slices that the autoencoders were trained on "
-                "as well (without labels)."
-            )
-    missing = run.probes.filter(pl.col("auroc").is_null())
-    tasks = sorted(set(missing["task"]) - set(run.probes.drop_nulls("auroc")["task"]))
-    if tasks:
-        points.append(f"Nothing can be said about: {', '.join(tasks)}.")
-    if run.slices["institute"].drop_nulls().n_unique() > 1:
-        points.append(
-            "Sites may differ in body region, resolution and labels at once: what tells modalities "
-            "or organs apart may be the site."
-        )
-    points += [
-        "A scan says nothing about structures that its labels do not cover, and where tools or "
-        "atlases drew them, their errors count.",
-        "The published fingerprint quality is high whenever embeddings are alike, labels or not: "
-        "compare it with random order and with the encoder of random weights.",
-    ]
-    own = [name for name, metrics in run.metrics.items() if metrics["judge"] == f"probes of {name}"]
-    if own:
-        points.append(
-            f"The names of {', '.join(own)} were judged by the same encoder, for want of another: "
-            "that test is not independent."
-        )
-    if all(metrics["explainer"] == "labels" for metrics in run.metrics.values()):
-        points.append(
-            "Features are named by the labels and metadata of their slices: what has no label "
-            "gets no name. No vision-language model was asked."
-        )
-    return points
