@@ -207,7 +207,7 @@ rule ablate_latents:
         layer=lambda wildcards: int(wildcards.layer),
         extraction=extraction_settings,
         ablation=C.polysemy.ablation.model_dump(),
-        statistics=statistics("n_permutations", "n_bootstrap"),
+        statistics=statistics("n_permutations"),
         parts=lambda wildcards: L.sae("checkpoints/ablation").format(**wildcards),
     message:
         "Removing sense-linked latents from {wildcards.model} ({wildcards.sae})"

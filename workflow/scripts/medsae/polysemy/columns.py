@@ -187,6 +187,7 @@ SINGLE_PROBES = (
     "n_test",
     "n_test_positive",
     "n_test_patients",
+    "reason",
     *SOURCE,
 )
 
@@ -202,6 +203,8 @@ SENSE_PROBES = (
     "ap_high",
     "prevalence",
     "ap_lift",
+    "precision_at_k",
+    "precision_k",
     "auroc_null",
     "auroc_null_low",
     "auroc_null_high",
@@ -215,6 +218,8 @@ SENSE_PROBES = (
     "n_active_weights",
     "reason",
 )
+"""A row with ``sense`` null is of the whole term: AUROC is the mean over its senses, and p and q
+are the term's, which has one test. Rows of single senses have none."""
 
 AGREEMENT = (
     "lemma",
@@ -292,10 +297,11 @@ RETRIEVAL_SUMMARY = (
     ),
     *SOURCE,
 )
-"""``delta_P@1_ci`` is half the width of the 95 % interval. ``p_value`` is McNemar's, as published,
-which takes queries for independent; ``p_clustered`` is of flipping the signs of all of a patient's
-differences, and ``p_adjusted`` Holm's correction of it over the k. Where nothing could be estimated
-one row has k null and the ``reason``."""
+"""``delta_P@1_ci`` is half the width of the 95 % interval, over patients as queries and as
+candidates. ``p_value`` is McNemar's, as published, which takes queries for
+independent; ``p_clustered`` is of flipping the signs of all of a patient's differences, and
+``p_adjusted`` Holm's correction of it over the k; null, with the ``reason``, where no first hit
+changes. Where nothing could be estimated one row has k null and the ``reason``."""
 
 RETRIEVAL_BASELINES = (
     *SOURCE,
