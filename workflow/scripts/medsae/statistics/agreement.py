@@ -42,7 +42,9 @@ def clustered_share_interval(
     if n_clusters < 2:
         return float("nan"), float("nan")
     tail = 0.5 + level / 2
-    n = share * (1 - share) / standard_error**2 if standard_error > 0 else n_clusters
+    n = float(n_clusters)
+    if 0 < share < 1 and standard_error > 0:
+        n = share * (1 - share) / standard_error**2
     n *= (norm.ppf(tail) / t.ppf(tail, n_clusters - 1)) ** 2
     return wilson_interval(share * n, n, level)
 
