@@ -12,6 +12,7 @@ from medsae.polysemy.retrieval import METRICS, ranking, ranking_metrics
 from medsae.polysemy.retrieval_influence import candidate_influence, influence_of_patients
 from medsae.polysemy.retrieval_pools import Setting, delta_of, judge_pool, level_of
 from medsae.polysemy.sparse import LemmaLatents
+from medsae.statistics import sign_flip_pvalue
 
 
 @given(st.integers(0, 10_000), st.integers(4, 12))
@@ -78,12 +79,19 @@ def test_intervals_cover_what_is_found_on_average(strength):
     Taking the candidates for given, intervals of P@1 cover 0.8 of the time here.
     """
     setting = Setting(10, 2, 0.0)
-    levels, deltas = [], []
+    levels, deltas, pvalues = [], [], []
     for number in range(150):
         latents, label = drawn(np.random.default_rng([number, 7]), strength)
         pool = judge_pool(latents, label, [setting], {})
         levels.append(level_of([pool], "full"))
         deltas.append(delta_of([pool], "rerank@10"))
+        change = pool.deltas["rerank@10"].metrics[:, METRICS.index("P@1")]
+        sums = np.bincount(pool.asking, change)
+        rng = np.random.default_rng(number)
+        pvalues.append(sign_flip_pvalue(sums, 199, rng, two_sided=True))
+    if strength == 0:
+        # both rankings are without information: flipping signs by patient holds its level
+        assert (np.array(pvalues) <= 0.05).sum() <= binom.ppf(0.9995, 150, 0.05)
     for intervals in (levels, deltas):
         truth = np.mean([each.mean for each in intervals], axis=0)
         covered = sum((each.low <= truth) & (truth <= each.high) for each in intervals)
