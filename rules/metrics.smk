@@ -139,7 +139,7 @@ rule measure_retrieval:
         mem_mb=R.table_memory_mb,
     params:
         retrieval=C.polysemy.retrieval.model_dump(),
-        statistics=statistics("min_occurrences", "n_permutations", "n_bootstrap"),
+        statistics=statistics("min_occurrences", "n_permutations"),
     message:
         "Sense-aware retrieval ({wildcards.model}, {wildcards.sae})"
     script:
@@ -207,7 +207,7 @@ rule ablate_latents:
         layer=lambda wildcards: int(wildcards.layer),
         extraction=extraction_settings,
         ablation=C.polysemy.ablation.model_dump(),
-        statistics=statistics("n_permutations", "n_bootstrap"),
+        statistics=statistics("n_permutations"),
         parts=lambda wildcards: L.sae("checkpoints/ablation").format(**wildcards),
     message:
         "Removing sense-linked latents from {wildcards.model} ({wildcards.sae})"

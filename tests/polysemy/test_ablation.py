@@ -1,5 +1,11 @@
 """Edited forward passes equal plain ones; what is removed is the latent's part and no more."""
 
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import pytest
@@ -9,7 +15,21 @@ from medsae.polysemy.ablation import ablate, matched_latent
 from medsae.polysemy.ablation_plan import choose_latents, choose_occurrences
 from medsae.polysemy.splice import edited_losses, read_window
 from medsae.polysemy.subject import contributions, latent_codes
-from tests.polysemy.tiny_model import LAYER, gemma, llama, plain_losses, subject, tiny_sae
+from tests.polysemy.ablate_in_process import study
+from tests.polysemy.tiny_model import (
+    LAYER,
+    corpus,
+    gemma,
+    linked_table,
+    llama,
+    plain_losses,
+    subject,
+    tiny_sae,
+)
+
+IN_PROCESS = Path(__file__).with_name("ablate_in_process.py")
+FOLDERS = (IN_PROCESS.parents[2] / "workflow" / "scripts", IN_PROCESS.parents[2])
+ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, FOLDERS))}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -71,43 +91,6 @@ def test_contributions_sum_to_the_reconstruction(normalization):
     statistics = sae.normalize(raw)[1]
     nothing = statistics.restore(sae.b_pre.expand(5, -1))
     torch.testing.assert_close(parts.sum(0) + nothing, sae.reconstruct(raw), rtol=1e-4, atol=1e-3)
-
-
-def corpus(model, sae, n_documents=6, length=24, seed=0):
-    """Documents with a two-token term at 10 and 11, and the latents that fire on it."""
-    rng = np.random.default_rng(seed)
-    documents = {f"d{i}": rng.integers(2, 97, length) for i in range(n_documents)}
-    rows = []
-    for index, (doc_id, tokens) in enumerate(documents.items()):
-        window = torch.tensor([1, *tokens])
-        raw = read_window(model, LAYER, window).hidden[[11, 12]]
-        strength = latent_codes(sae, raw).max(0).values
-        order = strength.argsort(descending=True)
-        rows.append(
-            {
-                "occurrence_id": index,
-                "doc_id": doc_id,
-                "patient_id": f"p{index // 2}",
-                "lemma": "block",
-                "sense": ["cardiac", "neurological"][index % 2],
-                "token_positions": [10, 11],
-                "latent_ids": [int(j) for j in order if strength[j] > 0],
-            }
-        )
-    return documents, pl.DataFrame(rows)
-
-
-def linked_table(latents):
-    return pl.DataFrame(
-        {
-            "lemma": "block",
-            "sense": ["cardiac"] * len(latents),
-            "latent_id": latents,
-            "presence_rate_diff": [0.9 - 0.1 * i for i in range(len(latents))],
-            "discovered": True,
-            "confirmed": True,
-        }
-    )
 
 
 @pytest.fixture
@@ -173,6 +156,24 @@ def test_a_killed_run_goes_on_and_row_order_does_not_matter(ablated, tmp_path):
     assert again.equals(table)
 
 
+def test_a_killed_process_goes_on_where_it_stopped(tmp_path):
+    """SIGKILL in the middle of the second part of three; what was done is not done again."""
+    parts = tmp_path / "killed"
+
+    def run(kill_at):
+        command = [sys.executable, str(IN_PROCESS), str(parts), str(kill_at)]
+        done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, check=False)
+        return done.returncode, done.stdout.split()
+
+    code, _ = run(21)
+    assert code == -signal.SIGKILL
+    assert len(list(parts.glob("*.parquet"))) == 1
+    code, (digest, n_documents) = run(-1)
+    assert code == 0 and int(n_documents) == 40 - 16
+    n_rows, whole = study(tmp_path / "whole")
+    assert n_rows > 100 and digest == whole
+
+
 def test_a_long_document_is_read_through_a_window(tmp_path):
     model, sae = llama(), tiny_sae()
     documents, occurrences = corpus(model, sae, length=24)
@@ -212,8 +213,30 @@ def test_occurrences_are_spread_over_patients_and_capped():
     chosen = choose_occurrences(occurrences.lazy(), latents, 10, seed=0)
     assert chosen["patient_id"].n_unique() == 10
     assert chosen.height == 10
+    assert chosen.filter(pl.col("patient_id") == "p9").height == 1
     shuffled = occurrences.sample(fraction=1.0, shuffle=True, seed=5)
     assert choose_occurrences(shuffled.lazy(), latents, 10, seed=0).equals(chosen)
+
+
+def test_every_latent_has_its_own_occurrences_on_both_sides():
+    """One latent fires everywhere, one rarely: the rare one is not left with the other's few."""
+    occurrences = pl.DataFrame(
+        {
+            "occurrence_id": range(60),
+            "doc_id": [f"d{i}" for i in range(60)],
+            "patient_id": [f"p{i}" for i in range(60)],
+            "lemma": "block",
+            "sense": ["cardiac", "neurological"] * 30,
+            "token_positions": [[1]] * 60,
+            "latent_ids": [[1, 2] if i % 5 == 0 else [1] for i in range(60)],
+        }
+    )
+    latents = pl.DataFrame({"lemma": "block", "sense": ["cardiac"] * 2, "latent_id": [1, 2]})
+    chosen = choose_occurrences(occurrences.lazy(), latents, 5, seed=1)
+    counts = chosen.group_by("latent_id", "on_sense").len().sort("latent_id", "on_sense")
+    assert counts["len"].to_list() == [5] * 4
+    both = chosen.filter(pl.col("latent_id") == 1)["occurrence_id"]
+    assert both.is_in(chosen.filter(pl.col("latent_id") == 2)["occurrence_id"].implode()).any()
 
 
 def test_only_confirmed_latents_are_removed_strongest_first():

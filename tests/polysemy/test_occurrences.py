@@ -147,6 +147,20 @@ def test_gold_is_matched_by_offsets_and_term(find):
     assert resolver["gold_sense"].to_list() == ["clinical", None]
 
 
+def test_gold_that_is_not_used_is_counted_and_gold_that_is_nowhere_refused(find, caplog):
+    text = {"a": "home, discharge and discharge"}
+    placed = ("a", 5, 12, "discharge", "clinical")
+    elsewhere = ("b", 20, 29, "discharge", "clinical")
+    with caplog.at_level("WARNING", "medsae"):
+        find(text, gold=[placed])
+        assert not caplog.messages
+        find(text, gold=[placed, elsewhere])
+    assert len(caplog.messages) == 1 and caplog.messages[0].startswith("1 of 2 gold senses")
+    with pytest.raises(UserError, match="None of the gold senses lies on an occurrence"):
+        find(text, gold=[elsewhere])
+    assert find({"a": "nothing here"}, gold=[elsewhere]).is_empty()
+
+
 def test_how_notes_are_cut_into_row_groups_does_not_matter(find):
     texts = {f"d{i}": "home discharge " * (i % 3) + "biopsy" for i in range(20)}
     spans = [(f"d{i}", 5, 14, "event", 0.5) for i in range(0, 20, 2)]

@@ -9,11 +9,16 @@ from sklearn.metrics import average_precision_score, log_loss, roc_auc_score
 from medsae.polysemy import sense_probes
 from medsae.polysemy.columns import SENSE_PROBES, SINGLE_PROBES
 from medsae.polysemy.linked_latents import find_sense_linked_latents
-from medsae.polysemy.probes import fit_single_probes, null_aurocs, probe_latents
+from medsae.polysemy.probes import (
+    NOTHING_CHANGES,
+    fit_single_probes,
+    null_aurocs,
+    probe_latents,
+)
 from medsae.polysemy.sense_probes import cross_validate, out_of_fold_scores
 from medsae.polysemy.sparse import read_lemmas, sense_sample
 from medsae.polysemy.splits import discovery_half
-from medsae.statistics import permuted_labels, stream
+from medsae.statistics import benjamini_hochberg, permuted_labels, precision_at_top, stream
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -120,17 +125,24 @@ def test_p_of_a_probe_without_effect_is_uniform():
     assert low <= (np.array(pvalues) <= 0.05).sum() <= high
 
 
+def of_terms(senses):
+    return {row["lemma"]: row for row in senses.filter(pl.col("sense").is_null()).to_dicts()}
+
+
 def test_sense_probes_find_planted_senses_only(probed):
     *_, senses = probed
     assert senses.columns == list(SENSE_PROBES)
-    for row in senses.filter(pl.col("lemma").is_in(["split", "three"])).iter_rows(named=True):
+    own = senses.filter(pl.col("lemma").is_in(["split", "three"]), pl.col("sense").is_not_null())
+    assert len(own) == 5
+    for row in own.iter_rows(named=True):
         assert row["auroc_low"] > 0.8
         assert row["auroc"] > row["auroc_null_high"]
-        assert row["pvalue"] == pytest.approx(1 / 181)
         assert row["ap_lift"] > 1.3
+        assert row["precision_at_k"] > 0.9 and row["precision_k"] == 10
         assert 0 < row["n_active_weights"] < 80
-    for row in senses.filter(pl.col("lemma") == "same").iter_rows(named=True):
-        assert row["auroc"] < 0.8
+    terms = of_terms(senses)
+    assert terms["split"]["pvalue"] == terms["three"]["pvalue"] == pytest.approx(1 / 81)
+    assert terms["same"]["auroc"] < 0.8
     rare = senses.filter(pl.col("lemma") == "rare")
     assert rare["auroc"].is_null().all()
     assert rare["reason"].is_not_null().all()
@@ -138,20 +150,63 @@ def test_sense_probes_find_planted_senses_only(probed):
 
 def test_two_senses_share_one_probe(probed):
     *_, senses = probed
-    one, two = senses.filter(pl.col("lemma") == "split").rows(named=True)
+    one, two = senses.filter(lemma="split").drop_nulls("sense").rows(named=True)
     assert one["auroc"] == pytest.approx(two["auroc"])
     assert one["n_positive"] == two["n_negative"]
     assert one["prevalence"] + two["prevalence"] == pytest.approx(1)
 
 
-def test_what_is_promising_is_shuffled_until_one_sense_alone_could_be_found(probed):
+def test_a_term_is_tested_once_whatever_the_number_of_its_senses(probed):
     *_, senses = probed
-    shuffles = {(r["lemma"], r["sense"]): r for r in senses.iter_rows(named=True)}
-    # nine senses: 9 / 0.05 shuffles
-    assert shuffles["split", "one"]["n_shuffles"] == 180
-    assert shuffles["split", "one"]["pvalue"] == pytest.approx(1 / 181)
-    same = shuffles["same", "one"]
+    tested = senses.filter(pl.col("pvalue").is_not_null())
+    assert tested["sense"].is_null().all()
+    assert sorted(tested["lemma"]) == ["same", "split", "three"]
+    np.testing.assert_allclose(tested["qvalue"], benjamini_hochberg(tested["pvalue"].to_numpy()))
+    for lemma, term in of_terms(senses).items():
+        own = senses.filter(lemma=lemma).drop_nulls("sense")
+        if len(own):
+            assert term["auroc"] == pytest.approx(own["auroc"].mean())
+            assert term["auroc_low"] < term["auroc"] < term["auroc_high"]
+
+
+def test_what_is_promising_is_shuffled_until_one_term_alone_could_be_found(probed):
+    *_, senses = probed
+    terms = of_terms(senses)
+    # four terms: 4 / 0.05 shuffles
+    assert terms["split"]["n_shuffles"] == 80
+    assert terms["split"]["pvalue"] == pytest.approx(1 / 81)
+    same = terms["same"]
     assert same["n_shuffles"] == 19 or same["pvalue"] < 0.5
+
+
+def test_patients_that_all_have_the_same_senses_leave_nothing_to_permute(
+    plant, tmp_path, statistics
+):
+    """Every patient has one occurrence of either sense, in the same order."""
+    table = plant({"lemma": "term", "strength": 0.5, "per_patient": (2,), "mixed_patients": 1.0})
+    sense = pl.when(pl.int_range(pl.len()).over("patient_id") == 0).then(pl.lit("one"))
+    path = tmp_path / "latents.parquet"
+    table.with_columns(sense.otherwise(pl.lit("two")).alias("sense")).write_parquet(path)
+    linked = find_sense_linked_latents(path, statistics).with_columns(discovered=pl.lit(True))
+    linked.head(3).write_csv(tmp_path / "linked.csv")
+    single, senses = probe_latents(path, tmp_path / "linked.csv", statistics)
+    term = of_terms(senses)["term"]
+    assert term["auroc"] is not None
+    assert term["pvalue"] is None and term["qvalue"] is None
+    assert term["reason"] == sense_probes.NOTHING_TO_PERMUTE
+    assert single["pvalue"].is_null().all() and single["qvalue"].is_null().all()
+    assert (single["reason"] == NOTHING_CHANGES).all() and len(single)
+
+
+def test_precision_does_not_depend_on_the_order_of_equal_scores():
+    truth = np.array([True, False, True, False, False])
+    assert precision_at_top(truth, [3.0, 2, 1, 1, 1], 2) == 0.5
+    assert precision_at_top(truth, [3.0, 2, 1, 1, 1], 4) == pytest.approx((1 + 2 / 3) / 4)
+    rng = np.random.default_rng(0)
+    scores, positive = rng.integers(0, 4, 30), rng.random(30) < 0.4
+    shuffles = [rng.permutation(30) for _ in range(4000)]
+    drawn = [positive[each][np.argsort(-scores[each], kind="stable")[:7]] for each in shuffles]
+    assert precision_at_top(positive, scores, 7) == pytest.approx(np.mean(drawn), abs=0.01)
 
 
 def test_no_occurrence_is_scored_by_a_probe_that_saw_its_patient():
@@ -170,41 +225,45 @@ def test_patients_too_few_for_two_folds_give_nothing():
     positive = np.array([True, True, False, False])
     assert out_of_fold_scores(codes, positive, np.array([0, 0, 1, 2]), 0) is None
     assert (
-        cross_validate(codes, positive.astype(np.int8), 1, np.array([0, 0, 1, 2]), 19, stream(0))
+        cross_validate(codes, positive.astype(np.int8), 2, np.array([0, 0, 1, 2]), 19, stream(0))
         is None
     )
 
 
-def null_set(number, n_patients=16, n_latents=12):
-    rng = np.random.default_rng([number, 41])
+def null_set(number, n_senses, n_patients=16, n_latents=12):
+    rng = np.random.default_rng([number, 41, n_senses])
     patient = np.repeat(np.arange(n_patients), 2)
-    label = (rng.permutation(n_patients) % 2)[patient].astype(np.int8)
+    label = (rng.permutation(n_patients) % n_senses)[patient].astype(np.int8)
     rate = rng.choice([0.1, 0.8], (n_patients, n_latents))[patient]
     return csr_array((rng.random(rate.shape) < rate).astype(np.float32)), label, patient
 
 
-def null_pvalues(n_sets, monkeypatch):
+def null_pvalues(n_sets, n_senses, monkeypatch):
     monkeypatch.setattr(sense_probes, "N_FOLDS", 2)
     pvalues = []
     for number in range(n_sets):
-        codes, label, patient = null_set(number)
-        result = cross_validate(codes, label, 1, patient, 0, stream(number))
-        observed = roc_auc_score(label == 1, result.scores)
-        reaching = 19 - (result.null < observed - 1e-12).sum()
+        codes, label, patient = null_set(number, n_senses)
+        result = cross_validate(codes, label, n_senses, patient, 0, stream(number))
+        areas = [roc_auc_score(label == s, result.scores[s]) for s in range(n_senses)]
+        np.testing.assert_allclose(result.area, areas)
+        reaching = 19 - (result.null.mean(0) < np.mean(areas) - 1e-12).sum()
         assert result.pvalue == (1 + reaching) / 20
         pvalues.append(result.pvalue)
     return np.array(pvalues)
 
 
-def test_sense_probe_does_not_exceed_its_level(monkeypatch):
-    pvalues = null_pvalues(40, monkeypatch)
-    assert (pvalues <= 0.05).sum() <= binom.ppf(0.9995, 40, 0.05)
+@pytest.mark.parametrize("n_senses", [2, 3])
+def test_a_term_does_not_exceed_its_level(monkeypatch, n_senses):
+    n_sets = 40 if n_senses == 2 else 20
+    pvalues = null_pvalues(n_sets, n_senses, monkeypatch)
+    assert (pvalues <= 0.05).sum() <= binom.ppf(0.9995, n_sets, 0.05)
     assert 0.3 < pvalues.mean() < 0.7
 
 
 @pytest.mark.slow
-def test_p_of_a_sense_probe_without_effect_is_uniform(monkeypatch):
-    pvalues = null_pvalues(500, monkeypatch)
+@pytest.mark.parametrize("n_senses", [2, 3])
+def test_p_of_a_term_without_effect_is_uniform(monkeypatch, n_senses):
+    pvalues = null_pvalues(500, n_senses, monkeypatch)
     low, high = binom.ppf([0.0005, 0.9995], 500, [[0.05], [0.2], [0.5]]).T
     rejected = [(pvalues <= alpha).sum() for alpha in (0.05, 0.2, 0.5)]
     assert (low <= rejected).all()

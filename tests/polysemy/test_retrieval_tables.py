@@ -4,9 +4,11 @@ import pytest
 import torch
 
 from medsae.io import UserError
+from medsae.polysemy import retrieval_tables
 from medsae.polysemy.columns import RETRIEVAL_BASELINES, RETRIEVAL_DETAIL, RETRIEVAL_SUMMARY
 from medsae.polysemy.retrieval_baselines import CONTEXT, read_contexts, residuals
-from medsae.polysemy.retrieval_tables import measure_retrieval, usable_anchors
+from medsae.polysemy.retrieval_tables import NOTHING_MOVES, measure_retrieval, usable_anchors
+from medsae.polysemy.splits import halve_patients
 from medsae.statistics import holm, mcnemar_exact
 from medsae.store import ShardWriter
 
@@ -80,11 +82,59 @@ def test_queries_are_test_patients_and_each_counts_once_per_k(measured):
         assert part["occurrence_id"].n_unique() == len(part)
         own = table.filter(pl.col("lemma") == word)
         share = part["patient_id"].n_unique() / own["patient_id"].n_unique()
-        assert 0.4 < share < 0.6
+        assert 0.35 < share < 0.65
     senses = table.select("occurrence_id", "sense")
     joined = detail.join(senses, on="occurrence_id")
     assert (joined["query_sense"] == joined["sense"]).all()
     assert summary["n"].unique().to_list() == [len(detail) // 2]
+
+
+def test_no_patient_is_on_both_sides_whatever_the_term(measured, monkeypatch, statistics):
+    """The patients of all terms are the same 60: as queries and as candidates they are on one."""
+    _, inputs, detail, *_ = measured
+    seen = {"development": set(), "test": set()}
+    choose, judge = retrieval_tables.choose_settings, retrieval_tables.judge_pool
+
+    def choosing(development, *arguments):
+        sides = list(development)
+        for latents, _ in sides:
+            seen["development"] |= set(latents.table["patient_id"])
+        return choose(sides, *arguments)
+
+    def judging(latents, *arguments):
+        seen["test"] |= set(latents.table["patient_id"])
+        return judge(latents, *arguments)
+
+    monkeypatch.setattr(retrieval_tables, "choose_settings", choosing)
+    monkeypatch.setattr(retrieval_tables, "judge_pool", judging)
+    measure_retrieval(*inputs, SETTINGS, statistics)
+    assert set(detail["patient_id"]) <= seen["test"]
+    assert len(seen["development"]) > 20 and len(seen["test"]) > 20
+    assert not seen["development"] & seen["test"]
+
+
+def test_halves_hold_every_sense_even_of_a_rare_term():
+    rng = np.random.default_rng(0)
+    patient = np.repeat(np.arange(200), 6)
+    cell = rng.integers(0, 28, len(patient))
+    # two more senses, each in four patients only
+    patient = np.concatenate([patient, [3, 50, 90, 120, 4, 51, 91, 121]])
+    cell = np.concatenate([cell, [28] * 4, [29] * 4])
+    first = halve_patients(patient, cell, np.random.default_rng(1))
+    assert 80 <= first.sum() <= 120
+    for each in range(30):
+        own = np.unique(patient[cell == each])
+        assert abs(first[own].mean() - 0.5) <= 0.25
+
+
+def test_where_no_first_hit_changes_there_is_no_p(corpus, statistics):
+    """Each sense's latents never fire at the other: P@1 is 1 before and after."""
+    _, inputs = corpus({"lemma": "a", "strength": 1.0, "n_patients": 60, "mixed_patients": 0.0})
+    _, summary, _ = measure_retrieval(*inputs, SETTINGS, statistics)
+    assert (summary["full_P@1"] == 1).all() and (summary["rerank_P@1"] == 1).all()
+    for name in ("p_value", "p_clustered", "p_adjusted"):
+        assert summary[name].null_count() == len(summary)
+    assert (summary["reason"] == NOTHING_MOVES).all()
 
 
 def test_summary_equals_what_the_detail_says(measured):

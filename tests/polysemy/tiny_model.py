@@ -1,6 +1,7 @@
 """Language models and an SAE so small that every number can be computed twice."""
 
 import numpy as np
+import polars as pl
 import torch
 from transformers import (
     Gemma3ForCausalLM,
@@ -9,8 +10,8 @@ from transformers import (
     LlamaForCausalLM,
 )
 
-from medsae.polysemy.splice import decoder_blocks
-from medsae.polysemy.subject import Subject
+from medsae.polysemy.splice import decoder_blocks, read_window
+from medsae.polysemy.subject import Subject, latent_codes
 from medsae.sae import SAEConfig, build_sae
 
 SIZES = {
@@ -73,3 +74,40 @@ def plain_losses(model, tokens, edit):
     logits = model(input_ids=tokens[None], use_cache=False).logits[0]
     handle.remove()
     return torch.nn.functional.cross_entropy(logits[:-1].float(), tokens[1:], reduction="none")
+
+
+def corpus(model, sae, n_documents=6, length=24, seed=0):
+    """Documents with a two-token term at 10 and 11, and the latents that fire on it."""
+    rng = np.random.default_rng(seed)
+    documents = {f"d{i}": rng.integers(2, 97, length) for i in range(n_documents)}
+    rows = []
+    for index, (doc_id, tokens) in enumerate(documents.items()):
+        window = torch.tensor([1, *tokens])
+        raw = read_window(model, LAYER, window).hidden[[11, 12]]
+        strength = latent_codes(sae, raw).max(0).values
+        order = strength.argsort(descending=True)
+        rows.append(
+            {
+                "occurrence_id": index,
+                "doc_id": doc_id,
+                "patient_id": f"p{index // 2}",
+                "lemma": "block",
+                "sense": ["cardiac", "neurological"][index % 2],
+                "token_positions": [10, 11],
+                "latent_ids": [int(j) for j in order if strength[j] > 0],
+            }
+        )
+    return documents, pl.DataFrame(rows)
+
+
+def linked_table(latents):
+    return pl.DataFrame(
+        {
+            "lemma": "block",
+            "sense": ["cardiac"] * len(latents),
+            "latent_id": latents,
+            "presence_rate_diff": [0.9 - 0.1 * i for i in range(len(latents))],
+            "discovered": True,
+            "confirmed": True,
+        }
+    )

@@ -4,6 +4,7 @@ import polars as pl
 import pytest
 
 from medsae.polysemy import columns
+from medsae.polysemy.ablation_summary import ALL_TERMS
 
 TERMS = {
     "discharge": ("administrative", "clinical"),
@@ -119,20 +120,27 @@ def linked() -> pl.DataFrame:
 @pytest.fixture
 def probes() -> pl.DataFrame:
     rows = []
-    for index, lemma, sense in senses():
+    for index, (lemma, pair) in enumerate(TERMS.items()):
         poor = lemma == POOR
         auroc = None if poor else 0.52 if lemma == MIXED else 0.75 + 0.03 * index
+        area = interval("auroc", auroc, 0.05) | interval("auroc_null", 0.5, 0.08)
+        reason = "4 occurrences; 10 needed" if poor else None
         rows.append(
             PLACE
-            | {"lemma": lemma, "sense": sense}
-            | interval("auroc", auroc, 0.05)
-            | interval("ap", None if poor else 0.8, 0.05)
-            | {"prevalence": None if poor else 0.5}
-            | interval("auroc_null", None if poor else 0.5, 0.08)
-            | {"qvalue": None if poor else 0.5 if lemma == MIXED else 0.001, "n_positive": 60}
-            | {"reason": "4 occurrences; 10 needed" if poor else None}
+            | {"lemma": lemma, "sense": None, "reason": reason}
+            | ({} if poor else area | {"qvalue": 0.5 if lemma == MIXED else 0.001})
         )
-    return pl.DataFrame(rows, infer_schema_length=None)
+        rows += [
+            PLACE
+            | {"lemma": lemma, "sense": sense, "prevalence": 0.5, "n_positive": 60}
+            | area
+            | interval("ap", 0.8, 0.05)
+            for sense in pair
+            if not poor
+        ]
+    table = pl.DataFrame(rows, infer_schema_length=None)
+    assert set(table.columns) <= set(columns.SENSE_PROBES)
+    return table
 
 
 @pytest.fixture
@@ -153,6 +161,8 @@ def ablation() -> pl.DataFrame:
             | {"n_occurrences": 20, "n_patients": 15}
             | {"reason": "no confirmed sense-linked latent" if poor else None}
         )
+    overall = interval("contrast", 0.05, 0.01) | interval("did", 0.04, 0.01) | {"n_patients": 90}
+    rows.append(PLACE | {"lemma": ALL_TERMS, "sense": None, "reason": None} | overall)
     return pl.DataFrame(rows, infer_schema_length=None)
 
 
@@ -191,12 +201,14 @@ def baselines() -> pl.DataFrame:
         "rerank": 0.81,
         "full": 0.74,
         "raw_residual": 0.78,
-        "tfidf_context": 0.7,
+        "raw_residual_centred": 0.75,
+        "tfidf_context": 0.79,
         "random": 0.5,
     }
     rows = [
         dict(PLACE | {"word": "all", "method": m})
         | interval("p_at_1", v, 0.04)
+        | interval("delta_p_at_1", v - 0.74, 0.02)
         | interval("p_at_3", v - 0.02, 0.04)
         | interval("p_at_5", v - 0.03, 0.04)
         | interval("p_at_10", v - 0.05, 0.03)

@@ -102,7 +102,7 @@ def test_no_mean_is_given_without_its_interval(make_run):
     for phrase in (
         "mean Δ over terms",
         "differs by",
-        "mean AUROC over senses",
+        "mean AUROC over terms",
         "κ, on average over terms",
         "F1",
     ):
@@ -246,15 +246,34 @@ def test_retrieval_that_cannot_be_estimated_says_why(make_run, sweep):
     assert "Retrieval: why." in to_markdown(write_summary(run))
 
 
-def test_a_single_sense_keeps_its_own_interval(ablation):
-    one = ablation.filter(pl.col("contrast").is_not_null()).head(1)
-    row = one.row(0, named=True)
-    found = numbers.summarise_ablation(one)["linked_minus_random_nats"]
-    assert found == {
-        "value": row["contrast"],
-        "low": row["contrast_low"],
-        "high": row["contrast_high"],
-    }
+def test_removal_is_summed_up_over_all_terms_with_its_own_interval(ablation, make_run):
+    found = numbers.summarise_ablation(ablation)
+    assert found["difference_in_differences_nats"] == pytest.approx(
+        {"value": 0.04, "low": 0.03, "high": 0.05}
+    )
+    assert found["n_senses"] == 10  # of seven terms two are poor; the row over all is no sense
+    text = to_markdown(write_summary(make_run()))
+    assert "difference in differences is +0.0400 [+0.0300, +0.0500]" in text
+
+
+def test_a_term_counts_once_whatever_its_senses(probes):
+    found = numbers.summarise_probes(probes)
+    assert (found["n_terms"], found["n_terms_above_chance"]) == (6, 5)
+    mean = probes.filter(pl.col("sense").is_null())["auroc"].mean()
+    assert found["auroc"]["value"] == pytest.approx(mean)
+    # a third sense of one term changes neither the count nor the mean
+    third = probes.filter(sense="clinical").with_columns(pl.lit("third").alias("sense"))
+    assert numbers.summarise_probes(pl.concat([probes, third])) == found
+
+
+def test_what_retrieves_better_than_latents_is_said_with_its_interval(make_run):
+    text = to_markdown(write_summary(make_run()))
+    assert (
+        "The words around retrieve senses better than all latents: P@1 differs by "
+        "+0.050 [+0.030, +0.070]." in text
+    )
+    assert "The hidden state retrieves senses no better or worse, as far as this shows," in text
+    assert "words around 0.79 [0.75, 0.83]" in text
 
 
 def test_an_undetermined_faithfulness_is_a_caution(make_run):

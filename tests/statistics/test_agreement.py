@@ -6,7 +6,12 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 from sklearn.metrics import cohen_kappa_score, confusion_matrix
 
-from medsae.statistics import cohen_kappa, mcnemar_exact, wilson_interval
+from medsae.statistics import (
+    clustered_share_interval,
+    cohen_kappa,
+    mcnemar_exact,
+    wilson_interval,
+)
 
 
 def test_kappa_of_a_worked_example():
@@ -56,3 +61,21 @@ def test_mcnemar_of_a_worked_example():
     assert mcnemar_exact(5, 1) == pytest.approx(14 / 64)
     assert mcnemar_exact(3, 3) == 1.0
     assert mcnemar_exact(0, 0) == 1.0
+
+
+def test_a_share_of_many_lone_units_has_wilsons_interval():
+    """Clusters of one unit, so many that Student's t is the normal."""
+    n, hits = 100_000, 30_000
+    error = np.sqrt(0.3 * 0.7 / n)
+    found = clustered_share_interval(0.3, error, n)
+    np.testing.assert_allclose(found, wilson_interval(hits, n), rtol=1e-5)
+
+
+def test_a_share_of_clusters_is_less_sure_than_one_of_lone_units():
+    low, high = clustered_share_interval(0.5, 0.1, 20)
+    lone_low, lone_high = wilson_interval(12.5, 25)  # se² = 0.25 / 25
+    assert low < lone_low and high > lone_high
+    assert np.isnan(clustered_share_interval(0.5, 0.1, 1)).all()
+    # whatever else moves it: where all units agree there are as many as clusters
+    assert clustered_share_interval(1.0, 0.0, 10) == clustered_share_interval(1.0, 0.1, 10)
+    assert clustered_share_interval(1.0, 0.0, 10)[1] == 1.0

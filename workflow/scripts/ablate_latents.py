@@ -21,7 +21,7 @@ with job(snakemake):
 
     files, how = snakemake.input, snakemake.params
     limits, statistics = how.ablation, how.statistics
-    seed, n_bootstrap = statistics["seed"], statistics["n_bootstrap"]
+    seed = statistics["seed"]
     occurrences, linked = pl.scan_parquet(files.latents), read_linked(files.linked)
     latents = choose_latents(linked, limits["max_latents_per_sense"])
     pairs = choose_occurrences(occurrences, latents, limits["max_occurrences_per_sense"], seed)
@@ -36,11 +36,12 @@ with job(snakemake):
     )
     tokens = files_in(files.tokens)
     inputs = [files.latents, files.linked, files.sae, files.calibration]
-    parts = Path(how.parts) / fingerprint(inputs, how.source, how.extraction, limits, seed)
     documents = read_documents(tokens, pairs["doc_id"].unique())
+    work = pairs.drop("token_positions").write_csv(), {d: documents[d].tolist() for d in documents}
+    parts = Path(how.parts) / fingerprint(inputs, how.source, how.extraction, limits, seed, *work)
     deltas = ablate(subject, pairs, documents, linked, parts, seed)
     summary = summarize_ablation(
-        deltas, pairs, all_senses(occurrences), statistics["n_permutations"], n_bootstrap, seed
+        deltas, pairs, all_senses(occurrences), statistics["n_permutations"], seed
     )
     place = [
         pl.lit(snakemake.wildcards.model).alias("model"),

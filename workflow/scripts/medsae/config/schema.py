@@ -218,7 +218,10 @@ class Ablation(Section):
         5, ge=1, description="Sense-linked latents ablated per lemma and sense."
     )
     max_occurrences_per_sense: int = Field(
-        20, ge=1, description="Occurrences per lemma and sense whose text is re-scored."
+        20,
+        ge=1,
+        description="Occurrences of the sense at which each of its latents is removed, and as many "
+        "of the term's other senses.",
     )
     tokens_after: int = Field(
         16, ge=1, description="Tokens after the term over which the loss is averaged."

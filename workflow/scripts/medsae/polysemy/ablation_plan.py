@@ -41,13 +41,14 @@ def choose_latents(linked: pl.DataFrame, max_per_sense: int) -> pl.DataFrame:
 
 
 def choose_occurrences(
-    occurrences: pl.LazyFrame, latents: pl.DataFrame, max_per_sense: int, seed: int
+    occurrences: pl.LazyFrame, latents: pl.DataFrame, max_per_latent: int, seed: int
 ) -> pl.DataFrame:
-    """Which latent is removed where: one row per occurrence and latent that fires there.
+    """Which latent is removed where: one row per latent and occurrence at which it fires.
 
-    For the latents of each sense, up to ``max_per_sense`` occurrences of that sense and as
-    many of the term's other senses are drawn from those where one of them fires: patients
-    in random order, a second occurrence of a patient only after all patients had one.
+    For each latent, up to ``max_per_latent`` occurrences of its sense and as many of the term's
+    other senses, so that it can be compared with itself: patients in random order, a second
+    occurrence of a patient only after all patients had one. The latents of a sense share the
+    order, so they share occurrences, and passes of the model, where they fire together.
     ``occurrences``: the table of pooled latents; occurrences without a sense are left out.
     """
     known = occurrences.filter(pl.col("sense").is_not_null()).select(
@@ -67,26 +68,26 @@ def choose_occurrences(
         .collect()
     )
     role = ["lemma", "sense", "on_sense"]
-    chosen = [
-        _spread_over_patients(candidates, max_per_sense, stream(seed, "ablation", *key))
-        for key, candidates in firing.select(*role, "occurrence_id", "patient_id")
-        .unique()
-        .sort(*role, "occurrence_id")
-        .group_by(role, maintain_order=True)
+    places = firing.select(*role, "occurrence_id").unique().sort(*role, "occurrence_id")
+    order = [
+        part.with_columns(
+            pl.Series("order", stream(seed, "ablation", *key).permutation(part.height))
+        )
+        for key, part in places.group_by(role, maintain_order=True)
     ]
-    if not chosen:
+    if not order:
         return firing.clear()
-    return firing.join(pl.concat(chosen), on=[*role, "occurrence_id"], how="semi").sort(
-        "doc_id", "occurrence_id", "sense", "latent_id"
+    of_latent = [*role, "latent_id"]
+    return (
+        firing.join(pl.concat(order), on=[*role, "occurrence_id"])
+        .sort(*of_latent, "order")
+        .with_columns(pl.int_range(pl.len()).over([*of_latent, "patient_id"]).alias("turn"))
+        .sort(*of_latent, "turn", "order")
+        .group_by(of_latent, maintain_order=True)
+        .head(max_per_latent)
+        .select(firing.columns)
+        .sort("doc_id", "occurrence_id", "sense", "latent_id")
     )
-
-
-def _spread_over_patients(
-    candidates: pl.DataFrame, n: int, rng: np.random.Generator
-) -> pl.DataFrame:
-    shuffled = candidates[rng.permutation(candidates.height)]
-    turn = pl.int_range(pl.len()).over("patient_id")
-    return shuffled.with_columns(turn.alias("turn")).sort("turn", maintain_order=True).head(n)
 
 
 def read_documents(tokens: Sequence[str | Path], doc_ids: pl.Series) -> dict[str, np.ndarray]:

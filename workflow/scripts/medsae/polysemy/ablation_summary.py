@@ -1,38 +1,43 @@
 """Does a sense need its latents? ΔCE per term and sense, against both controls.
 
-    linked_on − random_on             d on: the linked latent against its matched control
-    did = d on − d off                and whether that holds for its own sense only
+    d = ΔCE of a linked latent − ΔCE of its matched control, at the same occurrence
+    contrast = mean of d where the latent's own sense is meant
+    did      = mean of d there − mean of d at the other senses, within latents
 
-Means are over rows (one latent at one occurrence); intervals are percentiles of a
-bootstrap over patients. The contrast d on is tested by flipping, patient by patient, the
-sign of all its differences: under the null hypothesis a linked latent and its control
-could be exchanged. The difference in differences is tested by exchanging the patients'
-sequences of own and other senses. Both tests are one-sided: removal hurts more.
+Latents differ in how much their removal costs, whatever is meant, and in how often they fire
+where; by construction a linked latent fires mostly at its own sense. A plain difference of the
+two means would therefore compare different latents. So each latent is compared with itself:
+
+    did = Σ_ℓ w_ℓ (d̄_ℓ,on − d̄_ℓ,off) / Σ_ℓ w_ℓ,   w_ℓ = n_ℓ,on n_ℓ,off / (n_ℓ,on + n_ℓ,off),
+
+which is the coefficient of own sense in a regression of d with an intercept per latent. It is
+Σ_i x_i d_i / Σ_i x_i² with x the indicator of own sense centred within each latent, so a patient's
+part in it is a sum over the patient's rows. Intervals and p-values come from subsets of patients
+(``medsae.statistics.subsets``); the p-values are one-sided: removal hurts more.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from medsae.polysemy.columns import POLYSEMOUS
-from medsae.statistics import (
-    benjamini_hochberg,
-    cluster_weights,
-    percentile_interval,
-    permuted_labels,
-    pvalue_greater,
-    sign_flip_pvalue,
-    stream,
-)
+from medsae.statistics import benjamini_hochberg, codes_of, stream, subset_ratios
 
-MIN_PATIENTS = 5
-"""Patients below which no interval and no p-value is given."""
+MIN_PATIENTS = 6
+"""Patients below which no interval and no p-value is given: of fewer no 95% interval ends."""
+
+ALL_TERMS = "all terms"
+"""``lemma`` of the row over all terms and senses together."""
 
 CELLS = ("linked_on", "random_on", "linked_off", "random_off")
 ESTIMATES = (*CELLS, "contrast", "did")
 
 NO_LATENT = "no confirmed sense-linked latent"
 FEW_ON = f"its latents fire at the term in fewer than {MIN_PATIENTS} patients"
-FEW_OFF = f"its latents fire at the other senses in fewer than {MIN_PATIENTS} patients"
+FEW_OFF = f"no latent of its fires at both its own and other senses in {MIN_PATIENTS} patients each"
+NOTHING_CHANGES = "no removal changes the loss: flipping signs can change nothing"
 
 
 def all_senses(occurrences: pl.LazyFrame) -> pl.DataFrame:
@@ -42,147 +47,205 @@ def all_senses(occurrences: pl.LazyFrame) -> pl.DataFrame:
 
 
 def summarize_ablation(
-    deltas: pl.DataFrame,
-    pairs: pl.DataFrame,
-    senses: pl.DataFrame,
-    n_permutations: int,
-    n_bootstrap: int,
-    seed: int,
+    deltas: pl.DataFrame, pairs: pl.DataFrame, senses: pl.DataFrame, n_subsets: int, seed: int
 ) -> pl.DataFrame:
-    """One row per lemma and sense of ``senses`` (columns lemma, sense).
+    """One row per lemma and sense of ``senses`` (columns lemma, sense), one over `ALL_TERMS`.
 
     ``deltas`` from ``ablate``; ``pairs`` from ``choose_occurrences``. ``n_silent``: pairs
     of a latent and an occurrence that gave no row, because the latent does not fire in the
-    re-read window or no token follows the term. ``pvalue`` and ``qvalue`` are of ``did``,
-    ``pvalue_contrast`` and ``qvalue_contrast`` of linked_on − random_on. Estimates without
-    enough patients are null, with the ``reason``.
+    re-read window or no token follows the term. ``activation_ratio_on`` and ``_off``:
+    geometric mean of the linked latent's activation over its control's, 1 where strengths
+    match. ``pvalue`` and ``qvalue`` are of ``did``, ``pvalue_contrast`` and
+    ``qvalue_contrast`` of ``contrast``; q over the senses. The cells are means over all rows,
+    whichever latent, so ``did`` is not made of them. Estimates without enough patients are
+    null, with the ``reason``.
     """
-    rows = []
-    for lemma, sense in senses.select("lemma", "sense").unique().sort("lemma", "sense").iter_rows():
-        here = (pl.col("lemma") == lemma) & (pl.col("sense") == sense)
-        linked = deltas.filter(here & pl.col("linked"))
-        control = deltas.filter(here & ~pl.col("linked")).select(
-            "occurrence_id",
-            pl.col("matched_to").alias("latent_id"),
-            pl.col("delta_ce").alias("random"),
+    table = paired(deltas)
+    parts = [
+        (lemma, sense, (pl.col("lemma") == lemma) & (pl.col("sense") == sense))
+        for lemma, sense in senses.select("lemma", "sense").unique().sort("lemma", "sense").rows()
+    ]
+    rows = [
+        {"lemma": lemma, "sense": sense}
+        | _summary_row(
+            table.filter(which), pairs.filter(which), n_subsets, stream(seed, lemma, sense)
         )
-        table = linked.join(control, on=["occurrence_id", "latent_id"], how="left").sort(
-            "patient_id", "occurrence_id", "latent_id"
-        )
-        estimates = _estimate(table, n_permutations, n_bootstrap, stream(seed, lemma, sense))
-        chosen = pairs.filter(here)
-        if chosen.is_empty():
-            estimates["reason"] = NO_LATENT
-        on = table.filter("on_sense")
-        rows.append(
-            {
-                "lemma": lemma,
-                "sense": sense,
-                **estimates,
-                "n_latents": chosen["latent_id"].n_unique(),
-                "n_occurrences": on["occurrence_id"].n_unique(),
-                "n_occurrences_off": table.filter(~pl.col("on_sense"))["occurrence_id"].n_unique(),
-                "n_patients": table["patient_id"].n_unique(),
-                "n_pairs": table.height,
-                "n_without_control": table["random"].null_count(),
-                "n_silent": chosen.height - table.height,
-            }
-        )
+        for lemma, sense, which in (*parts, (ALL_TERMS, None, pl.lit(True)))
+    ]
     result = pl.DataFrame(rows, schema=_schema())
-    q = {
-        f"qvalue{suffix}": benjamini_hochberg(
-            result[f"pvalue{suffix}"].fill_null(np.nan).to_numpy()
-        )
-        for suffix in ("", "_contrast")
-    }
-    return result.with_columns(pl.Series(name, values).fill_nan(None) for name, values in q.items())
-
-
-def _estimate(
-    table: pl.DataFrame, n_permutations: int, n_bootstrap: int, rng: np.random.Generator
-) -> dict[str, float | str | None]:
-    """Cells, contrasts, intervals and p-values of one lemma and sense; ``table`` by patient."""
-    result: dict[str, float | str | None] = {"reason": None}
-    if table.is_empty():
-        result["reason"] = FEW_ON
-        return result
-    patient = table["patient_id"].rle_id().to_numpy()
-    on = table["on_sense"].to_numpy()
-    linked, random = (table[name].cast(pl.Float64).to_numpy() for name in ("delta_ce", "random"))
-    paired = ~np.isnan(random)
-    n_patients = int(patient[-1]) + 1
-
-    def by_patient(rows: np.ndarray, values: np.ndarray | None = None) -> np.ndarray:
-        weights = None if values is None else values[rows]
-        return np.bincount(patient[rows], weights, minlength=n_patients).astype(float)
-
-    # [4, n_patients]: sums and numbers of rows in each cell; controls where there is one
-    cells = [(on, linked), (on & paired, random), (~on, linked), (~on & paired, random)]
-    sums = np.stack([by_patient(rows, values) for rows, values in cells])
-    counts = np.stack([by_patient(rows) for rows, _ in cells])
-    difference_sums = np.stack(
-        [by_patient(rows & paired, np.where(paired, linked - random, 0)) for rows in (on, ~on)]
-    )
-    enough = (counts > 0).sum(1) >= MIN_PATIENTS
-    weights = np.vstack([np.ones((1, n_patients)), cluster_weights(n_patients, n_bootstrap, rng)])
-    with np.errstate(invalid="ignore", divide="ignore"):
-        means = weights @ sums.T / (weights @ counts.T)  # [1 + B, 4]
-        contrasts = weights @ difference_sums.T / (weights @ counts[[1, 3]].T)  # [1 + B, 2]
-    did = contrasts[:, 0] - contrasts[:, 1]
-    series = [*means.T, contrasts[:, 0], did]
-    usable = [*enough, enough[1], enough[1] and enough[3]]
-    for name, values, ok in zip(ESTIMATES, series, usable, strict=True):
-        if ok:
-            low, high = percentile_interval(values[1:])
-            result |= {name: values[0], f"{name}_low": float(low), f"{name}_high": float(high)}
-    if not enough[1]:
-        result["reason"] = FEW_ON
-        return result
-    result["pvalue_contrast"] = sign_flip_pvalue(difference_sums[0], n_permutations, rng)
-    if enough[3]:
-        rows = np.flatnonzero(paired)
-        result["pvalue"] = _exchange_senses(
-            (linked - random)[rows], on[rows], patient[rows], n_permutations, rng
-        )
-    else:
-        result["reason"] = FEW_OFF
+    of_a_sense = result["sense"].is_not_null()
+    for name in ("value", "value_contrast"):
+        p = pl.when(of_a_sense).then(pl.col(f"p{name}")).fill_null(np.nan)
+        q = benjamini_hochberg(result.select(p).to_series().to_numpy())
+        result = result.with_columns(pl.Series(f"q{name}", q).fill_nan(None))
     return result
 
 
-def _exchange_senses(
-    differences: np.ndarray,
-    on: np.ndarray,
-    patient: np.ndarray,
-    n_permutations: int,
-    rng: np.random.Generator,
-) -> float:
-    """p of mean(differences | on) > mean(differences | off) under exchange among patients."""
-    codes = np.unique(patient, return_inverse=True)[1]
+def paired(deltas: pl.DataFrame) -> pl.DataFrame:
+    """Each linked latent's rows with ``random``, ΔCE of its control (null if it has none), and
+    ``log_ratio`` of the two activations, by patient."""
+    keys = ["lemma", "sense", "occurrence_id", "latent_id"]
+    control = deltas.filter(~pl.col("linked")).select(
+        "lemma",
+        "sense",
+        "occurrence_id",
+        pl.col("matched_to").alias("latent_id"),
+        pl.col("delta_ce").alias("random"),
+        pl.col("activation").alias("control_activation"),
+    )
+    ratio = pl.col("activation") / pl.col("control_activation")
+    return (
+        deltas.filter("linked")
+        .join(control, on=keys, how="left")
+        .with_columns(ratio.log().alias("log_ratio"))
+        .sort("patient_id", *keys)
+    )
 
-    def statistic(labels: np.ndarray) -> np.ndarray:
-        n_on = labels.sum(1)
-        total = differences.sum()
-        sum_on = labels @ differences
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return sum_on / n_on - (total - sum_on) / (len(differences) - n_on)
 
-    observed = statistic(on[None].astype(np.int8))[0]
-    slack = 1e-12 * np.abs(differences).max()
-    reaching = 0
-    for labels in permuted_labels(on.astype(np.int8), codes, n_permutations, rng):
-        # A permutation without one of the two senses says nothing: it counts as reaching.
-        reaching += int((~(statistic(labels) < observed - slack)).sum())
-    return float(pvalue_greater(reaching, n_permutations))
+@dataclass(frozen=True)
+class Scores:
+    """Each patient's part [P] in Σ x d and Σ x², and which patients are on either side."""
+
+    numerator: NDArray[np.float64]
+    denominator: NDArray[np.float64]
+    n_patients_on: int
+    n_patients_off: int
+    n_latents: int
+
+
+def within_latents(
+    difference: NDArray[np.floating],
+    on: NDArray[np.bool_],
+    latent: NDArray[np.integer],
+    patient: NDArray[np.integer],
+    n_patients: int,
+) -> Scores:
+    """The parts of ``did`` from one ``difference`` [n] per latent and occurrence.
+
+    ``latent`` [n] and ``patient`` [n] are codes from 0. Latents that fire on one side only
+    have x = 0: they do not take part.
+    """
+    n = np.bincount(latent)
+    n_on = np.bincount(latent, on)
+    with np.errstate(invalid="ignore"):
+        x = on - (n_on / n)[latent]
+        centred = difference - (np.bincount(latent, difference) / n)[latent]
+    compared = ((n_on > 0) & (n_on < n))[latent]
+    return Scores(
+        np.bincount(patient[compared], (x * centred)[compared], n_patients).astype(float),
+        np.bincount(patient[compared], (x * x)[compared], n_patients).astype(float),
+        len(np.unique(patient[compared & on])),
+        len(np.unique(patient[compared & ~on])),
+        len(np.unique(latent[compared])),
+    )
+
+
+def _summary_row(
+    table: pl.DataFrame, chosen: pl.DataFrame, n_subsets: int, rng: np.random.Generator
+) -> dict[str, float | int | str | None]:
+    estimates, n_compared = _estimate(table, n_subsets, rng)
+    if chosen.is_empty():
+        estimates["reason"] = NO_LATENT
+    occurrences, ratios = [], []
+    for side in (pl.col("on_sense"), ~pl.col("on_sense")):
+        part = table.filter(side)
+        occurrences.append(part["occurrence_id"].n_unique())
+        ratio = part["log_ratio"].mean()
+        ratios.append(None if ratio is None else float(np.exp(ratio)))  # type: ignore[arg-type]
+    return {
+        **estimates,
+        "activation_ratio_on": ratios[0],
+        "activation_ratio_off": ratios[1],
+        "n_latents": chosen.select("lemma", "sense", "latent_id").n_unique(),
+        "n_latents_compared": n_compared,
+        "n_occurrences": occurrences[0],
+        "n_occurrences_off": occurrences[1],
+        "n_patients": table["patient_id"].n_unique(),
+        "n_pairs": table.height,
+        "n_without_control": table["random"].null_count(),
+        "n_silent": chosen.height - table.height,
+    }
+
+
+def _estimate(
+    table: pl.DataFrame, n_subsets: int, rng: np.random.Generator
+) -> tuple[dict[str, float | int | str | None], int]:
+    """Cells, contrast and did with intervals and p-values, and the latents that did compares."""
+    if table.is_empty():
+        return {"reason": FEW_ON}, 0
+    patient = table["patient_id"].rle_id().to_numpy().astype(np.intp)
+    n_patients = int(patient[-1]) + 1
+    on = table["on_sense"].to_numpy()
+    linked, random = (table[name].cast(pl.Float64).to_numpy() for name in ("delta_ce", "random"))
+    has_control = ~np.isnan(random)
+    difference = np.where(has_control, linked - random, 0.0)
+
+    def by_patient(rows: NDArray[np.bool_], values: NDArray | None = None) -> NDArray[np.float64]:
+        weights = None if values is None else values[rows]
+        return np.bincount(patient[rows], weights, n_patients).astype(float)
+
+    cells = [
+        (on, linked),
+        (on & has_control, random),
+        (~on, linked),
+        (~on & has_control, random),
+        (on & has_control, difference),
+    ]
+    counts = [by_patient(rows) for rows, _ in cells]
+    latent = codes_of(
+        table.select(pl.concat_str("lemma", "sense", "latent_id", separator="\t")).to_series()
+    )
+    within = within_latents(
+        difference[has_control],
+        on[has_control],
+        latent[has_control],
+        patient[has_control],
+        n_patients,
+    )
+    ratios = subset_ratios(
+        np.stack([*(by_patient(rows, values) for rows, values in cells), within.numerator]),
+        np.stack([*counts, within.denominator]),
+        n_subsets,
+        rng,
+    )
+    enough = [(count > 0).sum() >= MIN_PATIENTS for count in counts]
+    enough.append(min(within.n_patients_on, within.n_patients_off) >= MIN_PATIENTS)
+    result: dict[str, float | int | str | None] = {"reason": None}
+    for index, name in enumerate(ESTIMATES):
+        if enough[index]:
+            for suffix in ("value", "low", "high"):
+                value = float(getattr(ratios, suffix)[index])
+                key = name if suffix == "value" else f"{name}_{suffix}"
+                result[key] = None if np.isnan(value) else value
+    for index, name, few in ((4, "pvalue_contrast", FEW_ON), (5, "pvalue", FEW_OFF)):
+        p = float(ratios.pvalue[index])
+        if not enough[index]:
+            result["reason"] = result["reason"] or few
+        elif np.isnan(p):
+            result["reason"] = result["reason"] or NOTHING_CHANGES
+        else:
+            result[name] = p
+    return result, within.n_latents
 
 
 def _schema() -> dict[str, type[pl.DataType]]:
     numbers = [f"{name}{suffix}" for name in ESTIMATES for suffix in ("", "_low", "_high")]
     tests = ("pvalue", "qvalue", "pvalue_contrast", "qvalue_contrast")
-    counts = ("n_latents", "n_occurrences", "n_occurrences_off", "n_patients", "n_pairs")
+    ratios = ("activation_ratio_on", "activation_ratio_off")
+    counts = (
+        "n_latents",
+        "n_latents_compared",
+        "n_occurrences",
+        "n_occurrences_off",
+        "n_patients",
+        "n_pairs",
+        "n_without_control",
+        "n_silent",
+    )
     return {
         "lemma": pl.String,
         "sense": pl.String,
-        **dict.fromkeys((*numbers, *tests), pl.Float64),
-        **dict.fromkeys((*counts, "n_without_control", "n_silent"), pl.Int64),
+        **dict.fromkeys((*numbers, *tests, *ratios), pl.Float64),
+        **dict.fromkeys(counts, pl.Int64),
         "reason": pl.String,
     }

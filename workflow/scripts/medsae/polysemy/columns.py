@@ -199,6 +199,7 @@ SINGLE_PROBES = (
     "n_test",
     "n_test_positive",
     "n_test_patients",
+    "reason",
     *SOURCE,
 )
 
@@ -214,6 +215,8 @@ SENSE_PROBES = (
     "ap_high",
     "prevalence",
     "ap_lift",
+    "precision_at_k",
+    "precision_k",
     "auroc_null",
     "auroc_null_low",
     "auroc_null_high",
@@ -227,6 +230,8 @@ SENSE_PROBES = (
     "n_active_weights",
     "reason",
 )
+"""A row with ``sense`` null is of the whole term: AUROC is the mean over its senses, and p and q
+are the term's, which has one test. Rows of single senses have none."""
 
 AGREEMENT = (
     "lemma",
@@ -304,10 +309,11 @@ RETRIEVAL_SUMMARY = (
     ),
     *SOURCE,
 )
-"""``delta_P@1_ci`` is half the width of the 95 % interval. ``p_value`` is McNemar's, as published,
-which takes queries for independent; ``p_clustered`` is of flipping the signs of all of a patient's
-differences, and ``p_adjusted`` Holm's correction of it over the k. Where nothing could be estimated
-one row has k null and the ``reason``."""
+"""``delta_P@1_ci`` is half the width of the 95 % interval, over patients as queries and as
+candidates. ``p_value`` is McNemar's, as published, which takes queries for
+independent; ``p_clustered`` is of flipping the signs of all of a patient's differences, and
+``p_adjusted`` Holm's correction of it over the k; null, with the ``reason``, where no first hit
+changes. Where nothing could be estimated one row has k null and the ``reason``."""
 
 RETRIEVAL_BASELINES = (
     *SOURCE,

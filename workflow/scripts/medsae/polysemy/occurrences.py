@@ -5,6 +5,7 @@ expression. A form is found as a whole word in any case, with any run of whitesp
 has a blank; of the forms that begin at one place the longest counts.
 """
 
+import logging
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,6 +31,8 @@ FOUND_SCHEMA = {
     "char_end": pl.UInt32,
     "cue_sense": pl.String,
 }
+
+logger = logging.getLogger("medsae")
 
 
 def form_finder(forms: dict[str, str]) -> Callable[[str], Iterator[tuple[int, int, str]]]:
@@ -166,6 +169,17 @@ def _with_gold(table: pl.DataFrame, gold: pl.DataFrame | None) -> pl.DataFrame:
         [False, False, False],
         pl.col("gold_term") == pl.col("lemma"),
     )
+    n_placed = best.select("doc_id", "start", "end", "gold_term").n_unique()
+    if table.height and gold.height and not n_placed:
+        raise UserError(
+            "None of the gold senses lies on an occurrence of its term: check doc_id, start and "
+            "end (characters of the note, from 0) of the file in corpus.gold_senses"
+        )
+    if n_placed < gold.height:
+        logger.warning(
+            "%d of %d gold senses are not used: no occurrence of their term is there, or another "
+            "row speaks for it", gold.height - n_placed, gold.height,
+        )  # fmt: skip
     return table.join(
         best.select("doc_id", "char_start", "gold_sense"), on=["doc_id", "char_start"], how="left"
     )

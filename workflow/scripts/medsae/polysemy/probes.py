@@ -3,8 +3,8 @@
 Single-latent probes: p(sense) = σ(w z + b) for each discovered sense-linked latent, z its
 normalised activation, trained on the discovering half of the patients, judged on the other.
 
-Sense probes, on all latents: ``medsae.polysemy.sense_probes``. Null: labels of the judged
-patients permuted, the fitted probes kept.
+Null: labels of the judged patients permuted, the fitted probes kept. Sense probes, on all
+latents: ``medsae.polysemy.sense_probes``.
 """
 
 from pathlib import Path
@@ -19,7 +19,7 @@ from scipy.stats import rankdata
 
 from medsae.io import progress
 from medsae.polysemy.columns import POLYSEMOUS, SENSE_PROBES, SINGLE_PROBES, tidy
-from medsae.polysemy.sense_probes import sense_probe_rows
+from medsae.polysemy.sense_probes import PRECISION_K, TIE, sense_probe_rows
 from medsae.polysemy.sparse import (
     SenseSample,
     codes_of,
@@ -32,15 +32,16 @@ from medsae.statistics import (
     benjamini_hochberg,
     permutations_needed,
     permuted_labels,
+    precision_at_top,
     pvalue_greater,
     stream,
     weighted_auroc_ap,
 )
 
 ALPHA = 0.05
-PRECISION_K = 10
 NEWTON_STEPS = 100
-TIE = 1e-12
+
+NOTHING_CHANGES = "no permutation of the patients' senses changes the area"
 
 
 def probe_latents(
@@ -56,8 +57,8 @@ def probe_latents(
     senses: list[dict[str, Any]] = []
     polysemous = pl.col("kind").cast(pl.String) == POLYSEMOUS
     tests = pl.scan_parquet(latents).filter(polysemous, pl.col("sense").is_not_null())
-    n_senses = tests.select(pl.struct("lemma", "sense").n_unique()).collect().item()
-    max_shuffles = permutations_needed(max(1, n_senses), ALPHA, 0)
+    n_terms = tests.select(pl.col("lemma").n_unique()).collect().item()
+    max_shuffles = permutations_needed(max(1, n_terms), ALPHA, 0)
     for lemma in progress(read_lemmas(latents, "z_values_norm", (POLYSEMOUS,)), "probing"):
         sample = sense_sample(lemma, statistics["min_occurrences"])
         senses += sense_probe_rows(sample, statistics, max_shuffles)
@@ -147,7 +148,9 @@ def _single_rows(
             logits, patient, sample.label[test], sense, statistics["n_permutations"], rng
         )
         k = min(PRECISION_K, len(test))
-        top = np.argsort(-logits, axis=0, kind="stable")[:k]
+        # no permuted area differs: silent latents, or patients whose senses cannot be exchanged
+        still = ~(np.abs(null - area) > TIE).any(0)
+        pvalue = pvalue_greater((~(null < area - TIE)).sum(0), statistics["n_permutations"])
         parts.append(
             pl.DataFrame(
                 {
@@ -159,13 +162,13 @@ def _single_rows(
                     "ap": precision,
                     "confirmed": own["confirmed"],
                     "ap_lift": precision / truth.mean(),
-                    "precision_at_k": truth[top].mean(0),
+                    "precision_at_k": [precision_at_top(truth, z, k) for z in logits.T],
                     "auroc_null": np.nanmean(null, axis=0),
                     "auroc_null_high": np.nanquantile(null, 0.975, axis=0),
-                    "pvalue": pvalue_greater(
-                        (~(null < area - TIE)).sum(0), statistics["n_permutations"]
-                    ),
-                }
+                    "pvalue": np.where(still, np.nan, pvalue),
+                    "reason": [NOTHING_CHANGES if each else None for each in still],
+                },
+                schema_overrides={"reason": pl.String},
             ).with_columns(
                 pl.lit(lemma.lemma).alias("lemma"),
                 pl.lit(name).alias("sense"),
@@ -188,6 +191,7 @@ def _finish(
         table = pl.DataFrame(schema={"lemma": pl.String, "sense": pl.String})
     missing = [name for name in columns if name not in table.columns and name not in source]
     table = table.with_columns(pl.lit(None, pl.Float64).alias(name) for name in missing)
-    pvalues = table["pvalue"].cast(pl.Float64).fill_null(float("nan")).to_numpy()
+    table = table.with_columns(pl.col("pvalue").cast(pl.Float64).fill_nan(None))
+    pvalues = table["pvalue"].fill_null(float("nan")).to_numpy()
     table = table.with_columns(pl.Series("qvalue", benjamini_hochberg(pvalues), pl.Float64))
     return tidy(table.with_columns(**source).select(columns))

@@ -1,6 +1,6 @@
 """What retrieval by latents is compared with: no information, words, the raw residual stream."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,6 @@ from medsae.polysemy.retrieval import (
     cosine,
     dense_cosine,
     ranking,
-    ranking_metrics,
     without_anchors,
     without_random,
 )
@@ -23,47 +22,45 @@ from medsae.polysemy.sparse import LemmaLatents
 CONTEXT = 100
 """Characters on either side of the term that TF-IDF reads; the term itself is left out."""
 
-N_RANDOM = 20
+N_RANDOM = 10
 """Random orders whose metrics are averaged."""
 
-Metrics = NDArray[np.float64]
+Orders = list[NDArray[np.intp]]
 
 
 def baselines(
     latents: LemmaLatents,
-    label: NDArray[np.integer],
+    majority: NDArray[np.bool_],
     contexts: pl.DataFrame,
     activations: dict[str, Path],
-    n_anchor_sweep: Sequence[int],
+    n_anchor: int,
     rng: np.random.Generator,
-) -> Iterator[tuple[str, Metrics]]:
-    """(method, metrics [n, 6]) over one pool; with anchors, ``method@n_anchor``."""
+) -> Iterator[tuple[str, Orders]]:
+    """(method, rankings [n, n] whose metrics are averaged) over one pool.
+
+    ``majority`` [n]: occurrences of the sense that is most frequent on the development side.
+    """
     patient = latents.patient
-
-    def judged(similarity: NDArray) -> Metrics:
-        return ranking_metrics(ranking(similarity, patient), label, patient)
-
     n = len(latents)
-    yield "random", _mean([judged(rng.random((n, n))) for _ in range(N_RANDOM)])
-    majority = label == np.bincount(label).argmax()
+
+    def ranked(similarity: NDArray) -> NDArray[np.intp]:
+        return ranking(similarity, patient)
+
+    yield "random", [ranked(rng.random((n, n))) for _ in range(N_RANDOM)]
     yield (
         "majority_sense",
-        _mean([judged(majority[None, :] + 0.5 * rng.random((n, n))) for _ in range(N_RANDOM)]),
+        [ranked(majority[None, :] + 0.5 * rng.random((n, n))) for _ in range(N_RANDOM)],
     )
     texts = latents.table.select("occurrence_id").join(contexts, on="occurrence_id", how="left")
-    yield "tfidf_context", judged(_tfidf((texts["left"] + " " + texts["right"]).to_list()))
-    yield "tfidf_left_context", judged(_tfidf(texts["left"].to_list()))
+    yield "tfidf_context", [ranked(_tfidf((texts["left"] + " " + texts["right"]).to_list()))]
+    yield "tfidf_left_context", [ranked(_tfidf(texts["left"].to_list()))]
     residual = residuals(latents.table, activations)
-    yield "raw_residual", judged(dense_cosine(residual))
+    yield "raw_residual", [ranked(dense_cosine(residual))]
     # a few large directions common to all tokens dominate raw cosines
-    yield "raw_residual_centred", judged(dense_cosine(residual - residual.mean(0)))
-    for n_anchor in n_anchor_sweep:
-        yield (
-            f"without_anchors@{n_anchor}",
-            judged(cosine(without_anchors(latents.codes, n_anchor))),
-        )
-        drops = (without_random(latents.codes, n_anchor, rng) for _ in range(N_RANDOM // 4))
-        yield f"without_random@{n_anchor}", _mean([judged(cosine(codes)) for codes in drops])
+    yield "raw_residual_centred", [ranked(dense_cosine(residual - residual.mean(0)))]
+    yield "without_anchors", [ranked(cosine(without_anchors(latents.codes, n_anchor)))]
+    drops = (without_random(latents.codes, n_anchor, rng) for _ in range(N_RANDOM // 2))
+    yield "without_random", [ranked(cosine(codes)) for codes in drops]
 
 
 def read_contexts(notes: str | Path, occurrences: pl.DataFrame) -> pl.DataFrame:
@@ -118,7 +115,3 @@ def _tfidf(texts: list[str]) -> NDArray[np.float64]:
         # no text holds a word
         return np.zeros((len(texts), len(texts)))
     return np.round((matrix @ matrix.T).toarray(), 12)
-
-
-def _mean(metrics: list[Metrics]) -> Metrics:
-    return np.mean(metrics, axis=0)

@@ -1,12 +1,13 @@
 """The tables of retrieval: settings chosen on development patients, judged on test patients.
 
-A number of anchors that would leave many occurrences without any latent is not studied: their
-cosines would all be 0, and re-ranking would change nothing for want of anything to compare.
+One split of the patients serves all terms: a patient is on one side as query and as candidate,
+whatever the term. A number of anchors that would leave many occurrences without any latent is not
+studied: their cosines would all be 0, and re-ranking would change nothing for want of anything to
+compare.
 """
 
 import logging
-
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,18 @@ from medsae.polysemy.columns import (
     RETRIEVAL_SUMMARY,
     tidy,
 )
-from medsae.polysemy.retrieval import METRICS, sweep
+from medsae.polysemy.retrieval import METRICS
 from medsae.polysemy.retrieval_baselines import baselines, read_contexts
+from medsae.polysemy.retrieval_pools import (
+    AP,
+    Pool,
+    Setting,
+    choose_settings,
+    delta_of,
+    judge_pool,
+    level_of,
+    method_name,
+)
 from medsae.polysemy.sparse import (
     LemmaLatents,
     cap_by_patient,
@@ -33,40 +44,24 @@ from medsae.polysemy.sparse import (
     sense_sample,
     source_of,
 )
-from medsae.polysemy.splits import split_patients
-from medsae.statistics import (
-    cluster_weights,
-    holm,
-    mcnemar_exact,
-    percentile_interval,
-    sign_flip_pvalue,
-    stream,
-)
+from medsae.polysemy.splits import halve_patients
+from medsae.statistics import holm, mcnemar_exact, sign_flip_pvalue, stream
 
 MIN_OCCURRENCES = 30
 """Occurrences of a term that retrieval needs."""
 
-MAX_POOL = 4_000
-"""Occurrences of a term that retrieval uses; more are cut by whole patients."""
+MAX_POOL = 1_000
+"""Occurrences of a term on one side that retrieval uses; more are cut by whole patients."""
 
 EMPTIED = 0.05
 """Share of the occurrences that a number of anchors may leave without a latent."""
 
-P1, AP = METRICS.index("P@1"), METRICS.index("AP")
+P1 = METRICS.index("P@1")
 COLUMN_OF = dict(zip(METRICS, ("p_at_1", "p_at_3", "p_at_5", "p_at_10", "mrr", "map"), strict=True))
 
+NOTHING_MOVES = "re-ranking changes the first hit of no query: there is nothing to test"
+
 logger = logging.getLogger("medsae")
-
-
-@dataclass(frozen=True)
-class Pool:
-    """Metrics of the queries of one term: [n, 6], and [anchors, ks, n, 6] after re-ranking."""
-
-    word: str
-    queries: pl.DataFrame
-    full: NDArray[np.float64]
-    reranked: NDArray[np.float64]
-    others: dict[str, NDArray[np.float64]]
 
 
 def measure_retrieval(
@@ -81,50 +76,96 @@ def measure_retrieval(
     ``activations``: the shards whose rows occurrence_latents names. Where nothing can be
     estimated the summary is one row with the reason and the other tables are empty.
     """
-    ks = retrieval["k_sweep"]
+    seed = statistics["seed"]
     shards = {Path(path).stem: Path(path) for path in activations}
     scan = pl.scan_parquet(latents).filter(pl.col("kind").cast(pl.String) == POLYSEMOUS)
     anchors = usable_anchors(scan, retrieval["n_anchor_sweep"])
     source = {name: pl.lit(value) for name, value in source_of(latents).items()}
     if not anchors:
         return _not_estimable("every n_anchor leaves occurrences without latents", source)
+    known = scan.filter(pl.col("sense").is_not_null())
+    developing = development_patients(known, seed)
+
+    def sides() -> Iterator[tuple[Side, Side]]:
+        return _sides(latents, developing, statistics)
+
+    settings = choose_settings(
+        ((first.latents, first.label) for first, _ in sides()), retrieval["k_sweep"], anchors
+    )
+    few = f"has {MIN_OCCURRENCES} occurrences whose sense other patients share"
+    if settings is None:
+        return _not_estimable(f"no term of the development patients {few}", source)
+    chosen = int(np.argmax([setting.gain for setting in settings]))
     places = scan.select(
         "occurrence_id", pl.col("doc_id").cast(pl.String), "char_start", "char_end"
     ).collect()
     contexts = read_contexts(notes, places)
-    seed = statistics["seed"]
-    development: list[Pool] = []
-    test: list[Pool] = []
-    for lemma in progress(read_lemmas(latents, kinds=(POLYSEMOUS,)), "retrieval"):
-        sample = sense_sample(lemma, statistics["min_occurrences"])
-        if sample.reason is not None or len(sample.latents) < MIN_OCCURRENCES:
-            continue
-        kept = cap_by_patient(sample.latents, MAX_POOL, stream(seed, "pool", lemma.lemma))
-        own, label = sample.latents.take(kept), sample.label[kept]
-        half = split_patients(own.patient, label, stream(seed, "retrieval halves", lemma.lemma))
-        if half.all() or not half.any():
-            continue
-        development.append(_pool(own.take(half), label[half], sample.senses, ks, anchors))
-        rng = stream(seed, "baselines", lemma.lemma)
-        tested, tested_label = own.take(~half), label[~half]
-        others = dict(baselines(tested, tested_label, contexts, shards, anchors, rng))
-        test.append(_pool(tested, tested_label, sample.senses, ks, anchors, others))
-    test = [pool for pool in test if len(pool.full)]
+    test = []
+    for first, second in progress(list(sides()), "retrieval"):
+        majority = second.label == np.bincount(first.label).argmax()
+        rng = stream(seed, "baselines", second.latents.lemma)
+        anchor = settings[chosen].n_anchor
+        others = dict(baselines(second.latents, majority, contexts, shards, anchor, rng))
+        pool = judge_pool(second.latents, second.label, settings, others)
+        if pool is not None:
+            test.append(pool)
     if not test:
-        few = f"no term has {MIN_OCCURRENCES} occurrences whose sense other patients share"
-        return _not_estimable(few, source)
-    if not any(len(pool.full) for pool in development):
-        return _not_estimable("no development patient shares a sense with another", source)
-    choice = _choose(development)
-    chosen = int(np.argmax([gain for _, gain in choice]))
-    detail = _detail(test, ks, anchors, choice)
-    summary = _summary(test, ks, anchors, choice, chosen, statistics)
-    compared = _baselines(test, anchors, choice[chosen][0], chosen, statistics)
+        return _not_estimable(f"no term of the test patients {few}", source)
+    detail = _detail(test, settings)
+    summary = _summary(test, settings, chosen, statistics)
+    compared = _baselines(test, settings[chosen])
     return (
         tidy(detail.with_columns(**source).select(RETRIEVAL_DETAIL)),
         tidy(summary.with_columns(**source).select(RETRIEVAL_SUMMARY)),
         tidy(compared.with_columns(**source).select(RETRIEVAL_BASELINES)),
     )
+
+
+@dataclass(frozen=True)
+class Side:
+    """The occurrences of one term in the patients of one side, and their senses [n]."""
+
+    latents: LemmaLatents
+    label: NDArray[np.int8]
+
+
+def development_patients(known: pl.LazyFrame, seed: int) -> frozenset[str]:
+    """The patients, one half of all, on which settings are chosen, whatever the term.
+
+    ``known``: the occurrences of ambiguous terms whose sense is known.
+    """
+    cells = (
+        known.select(pl.col("patient_id", "lemma", "sense").cast(pl.String))
+        .unique()
+        .collect()
+        .sort("patient_id", "lemma", "sense")
+    )
+    if cells.is_empty():
+        return frozenset()
+    cell = codes_of(cells.select(pl.concat_str("lemma", "sense", separator="\t")).to_series())
+    patients, patient = np.unique(cells["patient_id"].to_numpy(), return_inverse=True)
+    first = halve_patients(patient, cell, stream(seed, "retrieval halves"))
+    return frozenset(str(each) for each in patients[first])
+
+
+def _sides(
+    latents: str | Path, developing: frozenset[str], statistics: dict[str, int]
+) -> Iterator[tuple[Side, Side]]:
+    """Development and test side of every term with enough occurrences on both together."""
+    for lemma in read_lemmas(latents, kinds=(POLYSEMOUS,)):
+        sample = sense_sample(lemma, statistics["min_occurrences"])
+        if sample.reason is not None or len(sample.latents) < MIN_OCCURRENCES:
+            continue
+        first = sample.latents.table["patient_id"].is_in(list(developing)).to_numpy()
+        if first.all() or not first.any():
+            continue
+        sides = []
+        for name, rows in (("development", first), ("test", ~first)):
+            own, label = sample.latents.take(rows), sample.label[rows]
+            rng = stream(statistics["seed"], "pool", name, lemma.lemma)
+            kept = cap_by_patient(own, MAX_POOL, rng)
+            sides.append(Side(own.take(kept), label[kept]))
+        yield sides[0], sides[1]
 
 
 def usable_anchors(latents: pl.LazyFrame, n_anchor_sweep: Sequence[int]) -> list[int]:
@@ -157,54 +198,21 @@ def _not_estimable(
     )
 
 
-def _pool(
-    latents: LemmaLatents,
-    label: NDArray[np.integer],
-    senses: tuple[str, ...],
-    ks: Sequence[int],
-    anchors: Sequence[int],
-    others: dict[str, NDArray[np.float64]] | None = None,
-) -> Pool:
-    """Judge one pool; queries without a relevant candidate are left out."""
-    full, reranked = sweep(latents.codes, label, latents.patient, ks, anchors)
-    answerable = ~np.isnan(full[:, AP])
-    queries = latents.table.select("occurrence_id", "doc_id", "patient_id", "sense")
-    return Pool(
-        latents.lemma,
-        queries.filter(pl.Series(answerable)),
-        full[answerable],
-        reranked[:, :, answerable],
-        {name: metrics[answerable] for name, metrics in (others or {}).items()},
-    )
-
-
-def _choose(development: list[Pool]) -> list[tuple[int, float]]:
-    """For each k the anchors (their index) with the largest mean ΔAP, and that mean."""
-    gain = np.concatenate(
-        [pool.reranked[..., AP] - pool.full[:, AP] for pool in development], axis=2
-    ).mean(2)
-    best = gain.argmax(axis=0)
-    return [(int(a), float(gain[a, k])) for k, a in enumerate(best)]
-
-
-def _detail(
-    test: list[Pool], ks: Sequence[int], anchors: Sequence[int], choice: list[tuple[int, float]]
-) -> pl.DataFrame:
+def _detail(test: list[Pool], settings: list[Setting]) -> pl.DataFrame:
     parts = []
-    for index, k in enumerate(ks):
-        anchor = choice[index][0]
+    for setting in settings:
         for pool in test:
-            after = pool.reranked[anchor, index]
+            full, after = (pool.levels[name].metrics for name in ("full", method_name(setting)))
             columns: dict[str, Any] = {}
             for number, metric in enumerate(METRICS):
-                columns[f"full_{metric}"] = pool.full[:, number]
+                columns[f"full_{metric}"] = full[:, number]
                 columns[f"rerank_{metric}"] = after[:, number]
-                columns[f"delta_{metric}"] = after[:, number] - pool.full[:, number]
+                columns[f"delta_{metric}"] = after[:, number] - full[:, number]
             parts.append(
                 pool.queries.rename({"sense": "query_sense"}).with_columns(
                     pl.lit(pool.word).alias("word"),
-                    pl.lit(k).alias("rerank_k"),
-                    pl.lit(anchors[anchor]).alias("n_anchor"),
+                    pl.lit(setting.k).alias("rerank_k"),
+                    pl.lit(setting.n_anchor).alias("n_anchor"),
                     *(pl.Series(name, values) for name, values in columns.items()),
                 )
             )
@@ -212,121 +220,75 @@ def _detail(
 
 
 def _summary(
-    test: list[Pool],
-    ks: Sequence[int],
-    anchors: Sequence[int],
-    choice: list[tuple[int, float]],
-    chosen: int,
-    statistics: dict[str, int],
+    test: list[Pool], settings: list[Setting], chosen: int, statistics: dict[str, int]
 ) -> pl.DataFrame:
-    full = np.concatenate([pool.full for pool in test])
     patient = codes_of(pl.concat([pool.queries["patient_id"] for pool in test]))
-    weights = _query_weights(patient, statistics)
+    before = level_of(test, "full").mean
     rows = []
-    for index, k in enumerate(ks):
-        anchor, gain = choice[index]
-        after = np.concatenate([pool.reranked[anchor, index] for pool in test])
-        delta = after - full
-        low, high = _mean_interval(delta, weights)
-        better = int((delta[:, P1] > 0).sum())
-        worse = int((delta[:, P1] < 0).sum())
+    for index, setting in enumerate(settings):
+        name = method_name(setting)
+        gain, after = delta_of(test, name), level_of(test, name).mean
+        delta = np.concatenate([pool.deltas[name].metrics[:, P1] for pool in test])
+        better, worse = int((delta > 0).sum()), int((delta < 0).sum())
+        moves = better + worse > 0
         clustered = sign_flip_pvalue(
-            np.bincount(patient, delta[:, P1]).astype(np.float64),
+            np.bincount(patient, delta).astype(np.float64),
             statistics["n_permutations"],
-            stream(statistics["seed"], "retrieval signs", k),
+            stream(statistics["seed"], "retrieval signs", setting.k),
             two_sided=True,
         )
         rows.append(
             {
-                "k": k,
-                "delta_P@1_mean": float(delta[:, P1].mean()),
-                "delta_P@1_ci": float(high[P1] - low[P1]) / 2,
-                "delta_MAP_mean": float(delta[:, AP].mean()),
-                "p_value": mcnemar_exact(better, worse),
-                "p_clustered": clustered,
+                "k": setting.k,
+                "delta_P@1_mean": float(gain.mean[P1]),
+                "delta_P@1_ci": float(gain.high[P1] - gain.low[P1]) / 2,
+                "delta_MAP_mean": float(gain.mean[AP]),
+                "p_value": mcnemar_exact(better, worse) if moves else None,
+                "p_clustered": clustered if moves else None,
                 "n": len(delta),
-                "delta_P@1_low": float(low[P1]),
-                "delta_P@1_high": float(high[P1]),
-                "delta_MAP_low": float(low[AP]),
-                "delta_MAP_high": float(high[AP]),
+                "delta_P@1_low": float(gain.low[P1]),
+                "delta_P@1_high": float(gain.high[P1]),
+                "delta_MAP_low": float(gain.low[AP]),
+                "delta_MAP_high": float(gain.high[AP]),
                 "n_better": better,
                 "n_worse": worse,
                 "n_patients": int(patient.max()) + 1,
-                "n_anchor": anchors[anchor],
-                "development_delta_MAP": gain,
+                "n_anchor": setting.n_anchor,
+                "development_delta_MAP": setting.gain,
                 "chosen": index == chosen,
-                "reason": None,
+                "reason": None if moves else NOTHING_MOVES,
             }
-            | {f"full_{name}": float(full[:, i].mean()) for i, name in enumerate(METRICS)}
-            | {f"rerank_{name}": float(after[:, i].mean()) for i, name in enumerate(METRICS)}
+            | {f"full_{metric}": float(before[i]) for i, metric in enumerate(METRICS)}
+            | {f"rerank_{metric}": float(after[i]) for i, metric in enumerate(METRICS)}
         )
-    table = pl.DataFrame(rows, schema_overrides={"reason": pl.String})
-    return table.with_columns(pl.Series("p_adjusted", holm(table["p_clustered"].to_numpy())))
+    table = pl.DataFrame(
+        rows,
+        schema_overrides={"reason": pl.String, "p_value": pl.Float64, "p_clustered": pl.Float64},
+    )
+    adjusted = holm(table["p_clustered"].fill_null(np.nan).to_numpy())
+    return table.with_columns(pl.Series("p_adjusted", adjusted))
 
 
-def _baselines(
-    test: list[Pool],
-    anchors: Sequence[int],
-    anchor: int,
-    chosen: int,
-    statistics: dict[str, int],
-) -> pl.DataFrame:
+def _baselines(test: list[Pool], chosen: Setting) -> pl.DataFrame:
     """Every method over all terms and per term, with its paired difference from stage 1."""
-    suffix = f"@{anchors[anchor]}"
-    methods = [name for name in test[0].others if "@" not in name or name.endswith(suffix)]
+    own = method_name(chosen)
+    methods = [name for name in test[0].levels if "@" not in name or name == own]
     rows = []
     for pools in (test, *([pool] for pool in test)):
-        patient = codes_of(pl.concat([pool.queries["patient_id"] for pool in pools]))
-        weights = _query_weights(patient, statistics)
-        full = np.concatenate([pool.full for pool in pools])
-        results = {"full": full}
-        results["rerank"] = np.concatenate([pool.reranked[anchor, chosen] for pool in pools])
-        for name in methods:
-            results[name.removesuffix(suffix)] = np.concatenate(
-                [pool.others[name] for pool in pools]
-            )
-        for method, metrics in results.items():
+        patients = pl.concat([pool.queries["patient_id"] for pool in pools])
+        for method in methods:
             row: dict[str, Any] = {
                 "word": "all" if pools is test else pools[0].word,
-                "method": method,
-                "n_queries": len(metrics),
-                "n_patients": int(patient.max()) + 1,
+                "method": "rerank" if method == own else method,
+                "n_queries": len(patients),
+                "n_patients": patients.n_unique(),
             }
-            low, high = _mean_interval(metrics, weights)
-            delta = metrics - full
-            delta_low, delta_high = _mean_interval(delta, weights)
-            for i, metric in enumerate(METRICS):
-                name = COLUMN_OF[metric]
-                row[name] = float(metrics[:, i].mean())
-                row[f"{name}_low"], row[f"{name}_high"] = float(low[i]), float(high[i])
-            for i, name in ((P1, "delta_p_at_1"), (AP, "delta_map")):
-                row[name] = float(delta[:, i].mean())
-                row[f"{name}_low"] = float(delta_low[i])
-                row[f"{name}_high"] = float(delta_high[i])
+            level, delta = level_of(pools, method), delta_of(pools, method)
+            named = [(COLUMN_OF[metric], level, i) for i, metric in enumerate(METRICS)]
+            named += [("delta_p_at_1", delta, P1), ("delta_map", delta, AP)]
+            for name, interval, i in named:
+                row[name] = float(interval.mean[i])
+                row[f"{name}_low"] = float(interval.low[i])
+                row[f"{name}_high"] = float(interval.high[i])
             rows.append(row)
     return pl.DataFrame(rows)
-
-
-@dataclass(frozen=True)
-class _QueryWeights:
-    """Resampled patient weights [B, P] and the patient of each query [n]."""
-
-    weights: NDArray[np.float64]
-    patient: NDArray[np.intp]
-
-
-def _query_weights(patient: NDArray[np.intp], statistics: dict[str, int]) -> _QueryWeights:
-    rng = stream(statistics["seed"], "retrieval ci")
-    n_patients = int(patient.max()) + 1
-    return _QueryWeights(cluster_weights(n_patients, statistics["n_bootstrap"], rng), patient)
-
-
-def _mean_interval(
-    values: NDArray[np.float64], resamples: _QueryWeights
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Interval of the mean of each column of ``values`` [n, m], patients resampled."""
-    sums = np.zeros((resamples.weights.shape[1], values.shape[1]))
-    np.add.at(sums, resamples.patient, values)
-    counts = np.bincount(resamples.patient, minlength=len(sums))
-    means = (resamples.weights @ sums) / (resamples.weights @ counts)[:, None]
-    return percentile_interval(means)

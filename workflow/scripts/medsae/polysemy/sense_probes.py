@@ -1,18 +1,24 @@
-"""Can a sense be read off all latents together? A sparse probe on patients it never saw.
+"""Can a term's senses be read off all latents together? Sparse probes on patients never seen.
 
-L1-penalised logistic regression, patients kept together in the folds of a cross-validation;
-each occurrence is scored by the probe that did not see its patient. Scores are ranks within
-a fold, which makes folds comparable whatever their intercepts. With two senses one probe
-serves both: the second sense's score is the reverse of the first's.
+L1-penalised logistic regression, one sense against the others, patients kept together in the folds
+of a cross-validation; each occurrence is scored by the probe that did not see its patient. Scores
+are ranks within a fold, which makes folds comparable whatever their intercepts. With two senses one
+probe serves both: the second sense's score is the reverse of the first's, so its AUROC is the same
+number and no second finding.
 
-Intervals resample patients. Null: patients' label sequences are permuted and the whole
-cross-validation is run again, so that whatever it gains from chance the null gains too. What is
-promising after ``N_SHUFFLES`` is shuffled on, so that the smallest p attainable leaves a single
-term a chance among all; p = (1 + reached) / (1 + shuffles) of the stage where it ended, which
-never makes P(p ≤ x) exceed x.
+What is tested is therefore the term: the mean AUROC over its senses, in a row of its own without a
+sense, counted once. Null: patients' label sequences are permuted and the whole cross-validation is
+run again, so that whatever it gains from chance the null gains too. What is promising after
+``N_SHUFFLES`` is shuffled on, so that the smallest p attainable leaves a single term a chance among
+all; p = (1 + reached) / (1 + shuffles) of the stage where it ended, which never makes P(p ≤ x)
+exceed x.
+
+Intervals resample patients and hold the fitted probes, as is usual for a cross-validated AUROC
+(LeDell, Petersen and van der Laan 2015, Electronic Journal of Statistics 9): they are about these
+probes on other patients.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,6 +35,7 @@ from medsae.statistics import (
     cluster_weights,
     percentile_interval,
     permuted_labels,
+    precision_at_top,
     pvalue_greater,
     stream,
     weighted_auroc_ap,
@@ -37,37 +44,47 @@ from medsae.statistics import (
 N_FOLDS = 5
 
 N_SHUFFLES = 99
-"""Label shuffles, each a whole cross-validation, behind the null of a probe."""
+"""Label shuffles, each a whole cross-validation, behind the null of a term."""
 
 MAX_SHUFFLES = 2_000
 """Shuffles at most, however many terms there are: each is a whole cross-validation."""
 
 PROMISING = 10
-"""A probe whose area fewer of the first shuffles reach is shuffled on."""
+"""A term whose area fewer of the first shuffles reach is shuffled on."""
 
 MAX_PROBED = 2_000
 """Occurrences of a term that the probe sees; more are cut by whole patients."""
 
 PENALTY_C = 1.0
+PRECISION_K = 10
 TIE = 1e-12
+
+FEW_PATIENTS = "too few patients for two folds with both classes"
+NOTHING_TO_PERMUTE = "all patients have the same senses: permuting them changes nothing"
 
 
 @dataclass(frozen=True)
 class CrossValidation:
-    """Scores [n] for a sense, folds used, null AUROCs, p, shuffles, latents with a weight."""
+    """What one term's probes found; senses without a probe have NaN.
+
+    ``scores`` [S, n], ``area`` [S], ``null`` AUROCs [S, shuffles], ``n_folds`` [S],
+    ``n_active_weights`` [S]; ``pvalue`` of the mean area over senses, NaN where no shuffle could
+    change a label; ``n_shuffles`` made.
+    """
 
     scores: NDArray[np.float64]
-    n_folds: int
+    area: NDArray[np.float64]
     null: NDArray[np.float64]
+    n_folds: NDArray[np.int64]
+    n_active_weights: NDArray[np.int64]
     pvalue: float
     n_shuffles: int
-    n_active_weights: int
 
 
 def sense_probe_rows(
     sample: SenseSample, statistics: dict[str, int], max_shuffles: int = N_SHUFFLES
 ) -> list[dict[str, Any]]:
-    """Rows of sense_probes.csv for one term."""
+    """Rows of sense_probes.csv for one term: of the term, then of each sense."""
     lemma, seed = sample.latents, statistics["seed"]
     base = {"lemma": lemma.lemma, "sense": None, "reason": sample.reason}
     if sample.reason is not None:
@@ -78,56 +95,84 @@ def sense_probe_rows(
     codes = codes[:, np.flatnonzero(np.diff(codes.indptr) >= 2)].tocsr()
     patient = codes_of(lemma.table["patient_id"][kept])
     label = sample.label[kept]
-    rows = []
-    mirrored: CrossValidation | None = None
-    for sense, name in enumerate(sample.senses):
-        rng = stream(seed, "sense probe", lemma.lemma, name)
-        result = mirrored or cross_validate(codes, label, sense, patient, max_shuffles, rng)
-        if result is None:
-            reason = "too few patients for two folds with both classes"
-            rows.append(base | {"sense": name, "reason": reason})
-            continue
-        rows.append(
-            base | {"sense": name} | _judge(result, label == sense, patient, statistics, rng)
-        )
-        if len(sample.senses) == 2:
-            mirrored = replace(result, scores=-result.scores)
-    return rows
+    rng = stream(seed, "sense probe", lemma.lemma)
+    result = cross_validate(codes, label, len(sample.senses), patient, max_shuffles, rng)
+    if result is None:
+        return [base | {"reason": FEW_PATIENTS}]
+    return [
+        base | row
+        for row in _judge(result, sample.senses, label, patient, statistics["n_bootstrap"], rng)
+    ]
 
 
 def cross_validate(
     codes: csr_array,
     label: NDArray[np.int8],
-    sense: int,
+    n_senses: int,
     patient: NDArray[np.integer],
     max_shuffles: int,
     rng: np.random.Generator,
 ) -> CrossValidation | None:
-    """Score every occurrence and run the null; None if two folds cannot hold both classes."""
+    """Score every occurrence for every sense and run the null; None if no sense has a probe."""
     fold_seed = int(rng.integers(2**31))
-    positive = label == sense
     with sklearn.config_context(assume_finite=True, skip_parameter_validation=True):
-        scored = out_of_fold_scores(codes, positive, patient, fold_seed)
-        if scored is None:
+        scores, n_folds = _all_scores(codes, label, n_senses, patient, fold_seed)
+        area = _areas(label, scores)
+        probed = ~np.isnan(area)
+        if not probed.any():
             return None
-        area = auroc(positive, scored[0])
-        null, made, reached = [], 0, 0
+        null: list[NDArray[np.float64]] = []
+        reached, moved = 0, False
         limit = max(N_SHUFFLES, min(max_shuffles, MAX_SHUFFLES))
         for block in permuted_labels(label, patient, limit, rng):
-            if made >= N_SHUFFLES and reached >= PROMISING:
-                break
-            for labels in block == sense:
-                if made >= N_SHUFFLES and reached >= PROMISING:
+            for labels in block:
+                if len(null) >= N_SHUFFLES and (reached >= PROMISING or not moved):
                     break
-                again = out_of_fold_scores(codes, labels, patient, fold_seed)
-                made += 1
+                if (labels == label).all():
+                    again = area
+                else:
+                    moved = True
+                    shuffled, _ = _all_scores(codes, labels, n_senses, patient, fold_seed)
+                    again = _areas(labels, shuffled)
                 # a shuffle that left too few patients of a class counts as reaching
-                reached += again is None or not auroc(labels, again[0]) < area - TIE
-                if again is not None:
-                    null.append(auroc(labels, again[0]))
-        weights = _probe(fold_seed).fit(codes, positive).coef_
-    pvalue = float(pvalue_greater(reached, made))
-    return CrossValidation(*scored, np.array(null), pvalue, made, int((weights != 0).sum()))
+                reached += not again[probed].mean() < area[probed].mean() - TIE
+                null.append(again)
+        weights = np.array([_n_active(codes, label == s, fold_seed) for s in range(n_senses)])
+    made = len(null)
+    pvalue = float(pvalue_greater(reached, made)) if moved else float("nan")
+    return CrossValidation(scores, area, np.array(null).T, n_folds, weights, pvalue, made)
+
+
+def _all_scores(
+    codes: csr_array, label: NDArray[np.int8], n_senses: int, patient: NDArray, seed: int
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Scores [S, n] and folds [S] of every sense; of two senses one probe serves both."""
+    scores = np.full((n_senses, len(label)), np.nan)
+    n_folds = np.zeros(n_senses, dtype=np.int64)
+    for sense in range(1 if n_senses == 2 else n_senses):
+        found = out_of_fold_scores(codes, label == sense, patient, seed)
+        if found is not None:
+            scores[sense], n_folds[sense] = found
+    if n_senses == 2:
+        scores[1], n_folds[1] = -scores[0], n_folds[0]
+    return scores, n_folds
+
+
+def _areas(label: NDArray[np.int8], scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """AUROC [S] of each sense; NaN for one without scores."""
+    return np.array(
+        [
+            np.nan if np.isnan(own).any() else auroc(label == sense, own)
+            for sense, own in enumerate(scores)
+        ]
+    )
+
+
+def _n_active(codes: csr_array, positive: NDArray[np.bool_], seed: int) -> int:
+    """Latents with a weight in the probe on all patients."""
+    if positive.all() or not positive.any():
+        return 0
+    return int((_probe(seed).fit(codes, positive).coef_ != 0).sum())
 
 
 def out_of_fold_scores(
@@ -159,36 +204,64 @@ def _probe(seed: int) -> LogisticRegression:
 
 def _judge(
     result: CrossValidation,
-    positive: NDArray[np.bool_],
+    senses: tuple[str, ...],
+    label: NDArray[np.int8],
     patient: NDArray[np.integer],
-    statistics: dict[str, int],
+    n_bootstrap: int,
     rng: np.random.Generator,
-) -> dict[str, Any]:
-    area, precision = (float(value[0]) for value in weighted_auroc_ap(positive, result.scores))
+) -> list[dict[str, Any]]:
     n_patients = int(patient.max()) + 1
-    weights = cluster_weights(n_patients, statistics["n_bootstrap"], rng)[:, patient]
-    (area_low, area_high), (ap_low, ap_high) = (
-        percentile_interval(value) for value in weighted_auroc_ap(positive, result.scores, weights)
+    weights = cluster_weights(n_patients, n_bootstrap, rng)[:, patient]
+    shared = {"n_patients": n_patients, "n_shuffles": result.n_shuffles}
+    rows: list[dict[str, Any]] = []
+    areas = []
+    for sense, name in enumerate(senses):
+        positive, scores = label == sense, result.scores[sense]
+        if np.isnan(result.area[sense]):
+            rows.append({"sense": name, "reason": FEW_PATIENTS})
+            continue
+        area, precision = weighted_auroc_ap(positive, scores, weights)
+        areas.append(area)
+        ap = float(weighted_auroc_ap(positive, scores)[1][0])
+        k = min(PRECISION_K, len(label))
+        rows.append(
+            {"sense": name, "ap": ap}
+            | _area(float(result.area[sense]), area, result.null[sense])
+            | _bounds("ap", precision)
+            | {
+                "prevalence": float(positive.mean()),
+                "ap_lift": ap / float(positive.mean()),
+                "precision_at_k": precision_at_top(positive, scores, k),
+                "precision_k": k,
+                "n_positive": int(positive.sum()),
+                "n_negative": int((~positive).sum()),
+                "n_folds": int(result.n_folds[sense]),
+                "n_active_weights": int(result.n_active_weights[sense]),
+            }
+            | shared
+        )
+    probed = ~np.isnan(result.area)
+    tested = not np.isnan(result.pvalue)
+    term = (
+        {"sense": None, "pvalue": result.pvalue if tested else None}
+        | _area(
+            float(result.area[probed].mean()),
+            np.mean(areas, axis=0),
+            result.null[probed].mean(0),
+        )
+        | {"reason": None if tested else NOTHING_TO_PERMUTE}
+        | shared
     )
-    null = result.null
-    null_low, null_high = percentile_interval(null) if len(null) else (np.nan, np.nan)
-    return {
-        "auroc": area,
-        "auroc_low": float(area_low),
-        "auroc_high": float(area_high),
-        "ap": precision,
-        "ap_low": float(ap_low),
-        "ap_high": float(ap_high),
-        "prevalence": float(positive.mean()),
-        "ap_lift": precision / float(positive.mean()),
-        "auroc_null": float(null.mean()) if len(null) else None,
-        "auroc_null_low": float(null_low),
-        "auroc_null_high": float(null_high),
-        "pvalue": result.pvalue,
-        "n_positive": int(positive.sum()),
-        "n_negative": int((~positive).sum()),
-        "n_patients": n_patients,
-        "n_shuffles": result.n_shuffles,
-        "n_folds": result.n_folds,
-        "n_active_weights": result.n_active_weights,
-    }
+    return [term, *rows]
+
+
+def _area(area: float, resampled: NDArray, null: NDArray) -> dict[str, Any]:
+    known = null[~np.isnan(null)]
+    row = {"auroc": area, "auroc_null": float(known.mean()) if len(known) else None}
+    null_bounds = _bounds("auroc_null", known) if len(known) else {}
+    return row | _bounds("auroc", resampled) | null_bounds
+
+
+def _bounds(name: str, resampled: NDArray) -> dict[str, float]:
+    low, high = percentile_interval(resampled)
+    return {f"{name}_low": float(low), f"{name}_high": float(high)}

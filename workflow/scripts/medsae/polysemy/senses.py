@@ -19,10 +19,11 @@ from medsae.polysemy.columns import AGREEMENT, POLYSEMOUS
 from medsae.polysemy.lexicon import split_list
 from medsae.statistics import (
     cluster_weights,
+    clustered_share_interval,
+    codes_of,
     cohen_kappa,
     percentile_interval,
     stream,
-    wilson_interval,
 )
 
 CUE_WINDOW = 100
@@ -92,7 +93,8 @@ def sense_agreement(occurrences: pl.DataFrame, n_bootstrap: int, seed: int) -> p
     """Agreement of the two labellers, and accuracy against gold, one row per term.
 
     ``occurrences`` needs patient_id, lemma, kind, ner_sense, cue_sense, resolved_sense and
-    gold_sense. κ has a patient-bootstrap interval, shares have Wilson's.
+    gold_sense. κ has a patient-bootstrap interval, shares have Wilson's, for as many independent
+    occurrences as those of these patients are worth.
     """
     polysemous = occurrences.filter(pl.col("kind") == POLYSEMOUS)
     rows = [
@@ -113,12 +115,10 @@ def _agreement(part: pl.DataFrame, n_bootstrap: int, rng: np.random.Generator) -
     for name, labels in (("", resolved), ("ner_", ner), ("cue_", cue)):
         judged = part.filter(labels.is_not_null() & gold.is_not_null())
         column = labels.name
-        hits = int((judged[column] == judged["gold_sense"]).sum())
-        bounds = wilson_interval(hits, len(judged))
-        shares[f"{name}accuracy"] = hits / len(judged) if len(judged) else None
-        shares[f"{name}accuracy_low"], shares[f"{name}accuracy_high"] = (
-            bounds if len(judged) else (None, None)
-        )
+        right = (judged[column] == judged["gold_sense"]).to_numpy()
+        estimate = _share_by_patient(right, codes_of(judged["patient_id"]))
+        for suffix, value in zip(("", "_low", "_high"), estimate, strict=True):
+            shares[f"{name}accuracy{suffix}"] = value
     n_resolved = resolved.count()
     largest = known.value_counts()["count"].to_numpy().max(initial=0)
     return {
@@ -137,6 +137,21 @@ def _agreement(part: pl.DataFrame, n_bootstrap: int, rng: np.random.Generator) -
         **shares,
         "majority_baseline": float(largest) / len(known) if len(known) else None,
     }
+
+
+def _share_by_patient(
+    right: NDArray[np.bool_], patient: NDArray[np.intp]
+) -> tuple[float | None, float | None, float | None]:
+    """Share of ``right`` [n] and its interval; None without rows, bounds None with one patient."""
+    if not len(right):
+        return None, None, None
+    share = float(right.mean())
+    by_patient = np.bincount(patient, right - share)
+    n_patients = len(by_patient)
+    if n_patients < 2:
+        return share, None, None
+    error = np.sqrt(n_patients / (n_patients - 1) * np.square(by_patient).sum()) / len(right)
+    return share, *clustered_share_interval(share, float(error), n_patients)
 
 
 def _kappa(

@@ -26,7 +26,7 @@ CONTRASTS = (
     ("contrast", "qvalue_contrast", "o", WITHIN, "linked − random"),
     ("did", "qvalue", "s", INK, "own − other sense"),
 )
-SHORT = "rare at other senses"
+SHORT = "not compared"
 
 
 def draw_ablation(summary: pl.DataFrame, where: str) -> Figure:
@@ -34,7 +34,7 @@ def draw_ablation(summary: pl.DataFrame, where: str) -> Figure:
     title = "Removing a sense-linked latent"
     if summary["contrast"].is_null().all():
         return sentence_figure(title, f"{where}: no confirmed sense-linked latent to remove.")
-    shown = summary.sort("lemma", "sense")
+    shown = summary.filter(pl.col("sense").is_not_null()).sort("lemma", "sense")
     rows = sense_rows(shown)
     figure, (ce, did) = page(
         (rows[-1] + 1) * 0.23, ratios=(1.4, 1), left_in=2.7, right_in=1.3, top_in=1.05

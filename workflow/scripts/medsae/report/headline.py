@@ -8,6 +8,7 @@ from typing import Any
 
 import polars as pl
 
+from medsae.polysemy.ablation_summary import ALL_TERMS
 from medsae.report.means import mean_over_terms
 from medsae.report.tables import ALPHA, at_headline_k, beyond_chance, number, significant
 
@@ -23,12 +24,6 @@ def estimate(row: dict[str, Any], name: str) -> Estimate | None:
 
 def _mean(values: pl.Series) -> Estimate | None:
     return estimate(mean_over_terms("mean", values), "mean")
-
-
-def _mean_or_only(table: pl.DataFrame, name: str) -> Estimate | None:
-    """Mean of ``name`` over rows; of a single row its own estimate, with its own interval."""
-    rows = table.filter(pl.col(name).is_not_null())
-    return estimate(rows.row(0, named=True), name) if rows.height == 1 else _mean(rows[name])
 
 
 def summarise_overlap(jaccard: pl.DataFrame) -> dict[str, Any]:
@@ -100,26 +95,39 @@ def summarise_linked(linked: pl.DataFrame) -> dict[str, Any]:
 
 
 def summarise_probes(probes: pl.DataFrame) -> dict[str, Any]:
-    """Mean AUROC over senses and how many are above their shuffled-label null."""
-    tested = probes.filter(pl.col("auroc").is_not_null())
+    """Mean AUROC over terms and how many are above their shuffled-label null.
+
+    Each term counts once, whatever the number of its senses: its row has no sense.
+    """
+    tested = probes.filter(pl.col("sense").is_null() & pl.col("auroc").is_not_null())
     return {
-        "n_senses": tested.height,
-        "n_senses_above_chance": tested.filter(pl.col("qvalue") < ALPHA).height,
+        "n_terms": tested.height,
+        "n_terms_above_chance": tested.filter(pl.col("qvalue") < ALPHA).height,
         "auroc": _mean(tested["auroc"]),
     }
 
 
 def summarise_ablation(summary: pl.DataFrame) -> dict[str, Any]:
-    """Senses whose loss rises more than under the controls, and the mean rises over senses."""
-    tested = summary.filter(pl.col("contrast").is_not_null())
+    """Senses whose loss rises more than under the controls, and the rises over all terms."""
+    tested = summary.filter(pl.col("sense").is_not_null() & pl.col("contrast").is_not_null())
+    of_all = summary.filter(pl.col("lemma") == ALL_TERMS).to_dicts()
+    overall = of_all[0] if of_all else {}
     return {
         "n_senses": tested.height,
         "n_senses_above_random_latent": tested.filter(
             significant("contrast", "qvalue_contrast")
         ).height,
+        "n_senses_compared": int(tested["did"].is_not_null().sum()),
         "n_senses_above_other_sense": tested.filter(significant("did")).height,
-        "linked_minus_random_nats": _mean_or_only(tested, "contrast"),
-        "difference_in_differences_nats": _mean_or_only(tested, "did"),
+        "linked_minus_random_nats": estimate(overall, "contrast"),
+        "difference_in_differences_nats": estimate(overall, "did"),
+        "n_patients": overall.get("n_patients"),
+        "n_latents_compared": overall.get("n_latents_compared"),
+        "activation_ratio": {
+            "own_sense": overall.get("activation_ratio_on"),
+            "other_senses": overall.get("activation_ratio_off"),
+        },
+        "reason": overall.get("reason"),
     }
 
 
@@ -146,7 +154,7 @@ def summarise_retrieval(sweep: pl.DataFrame, baselines: pl.DataFrame) -> dict[st
         return {"n_queries": 0, "delta_p_at_1": None, "p_at_1": {}, "reason": reason}
     (row,) = chosen
     gain = {"value": row["delta_P@1_mean"]}
-    methods = baselines.filter(pl.col("word") == "all").iter_rows(named=True)
+    methods = baselines.filter(pl.col("word") == "all").to_dicts()
     return {
         "n_queries": row["n"],
         "n_patients": row["n_patients"],
@@ -155,4 +163,7 @@ def summarise_retrieval(sweep: pl.DataFrame, baselines: pl.DataFrame) -> dict[st
         "delta_p_at_1": gain | {"low": row["delta_P@1_low"], "high": row["delta_P@1_high"]},
         "p_adjusted": row["p_adjusted"],
         "p_at_1": {method["method"]: estimate(method, "p_at_1") for method in methods},
+        "p_at_1_minus_all_latents": {
+            method["method"]: estimate(method, "delta_p_at_1") for method in methods
+        },
     }

@@ -19,20 +19,27 @@ from medsae.report.tables import ALPHA, interval_columns, number
 
 
 def draw_probes(table: pl.DataFrame, where: str) -> Figure:
-    """One row per sense, from ``sense_probes.csv``: AUROC beside its null, AP and prevalence."""
+    """One row per sense, from ``sense_probes.csv``: AUROC beside its null, AP and prevalence.
+
+    The test is the term's: all of its senses are filled, or none.
+    """
     title = "Reading the sense off the latents"
-    estimated = table.filter(pl.col("auroc").is_not_null())
+    terms = table.filter(pl.col("sense").is_null())
+    estimated = terms.filter(pl.col("auroc").is_not_null())
     if estimated.is_empty():
         return sentence_figure(title, f"{where}: no sense has enough occurrences.")
-    shown = table.sort("lemma", "sense")
+    # of a term without any probe only its own row is there, with the reason
+    several = pl.col("sense").is_not_null().any().over("lemma")
+    shown = table.filter(pl.col("sense").is_not_null() | ~several).sort("lemma", "sense")
     rows = sense_rows(shown)
-    clear = (shown["qvalue"] < ALPHA).fill_null(False)
+    found = estimated.filter(pl.col("qvalue") < ALPHA)["lemma"]
+    clear = shown["lemma"].is_in(found.implode())
     figure, (auroc, ap) = page((rows[-1] + 1) * 0.2, ratios=(1.2, 1), left_in=2.7)
     headline(
         figure,
         f"{title}: median AUROC {number(estimated['auroc'].median()):.2f} "
-        f"({clear.sum()} of {estimated.height} senses above chance)",
-        f"{where}. Linear probes tested on patients they never saw. Filled: q < {ALPHA}. "
+        f"({len(found)} of {estimated.height} terms above chance)",
+        f"{where}. Linear probes tested on patients they never saw. Filled: q < {ALPHA} (terms). "
         "Bars: 95% intervals.",
     )
     _, null_low, null_high = interval_columns(shown, "auroc_null")

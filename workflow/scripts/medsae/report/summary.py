@@ -59,8 +59,8 @@ def _latents_of(run: Run, summary: Summary) -> list[Block]:
         f"Sense-linked latents: {linked['n_discovered']} discovered on one half of the patients, "
         f"{linked['n_confirmed']} of them confirmed on the other, in "
         f"{linked['n_senses_with_confirmed']} senses{_attainable(linked)}.",
-        f"Probes: mean AUROC over senses {estimated(probes['auroc'])}; "
-        f"{probes['n_senses_above_chance']} of {probes['n_senses']} senses above shuffled senses.",
+        f"Probes: mean AUROC over terms {estimated(probes['auroc'])}; "
+        f"{probes['n_terms_above_chance']} of {probes['n_terms']} terms above shuffled senses.",
     ]
     if retrieval["delta_p_at_1"] is None:
         points.append(f"Retrieval: {retrieval['reason'] or 'not enough data'}.")
@@ -70,22 +70,10 @@ def _latents_of(run: Run, summary: Summary) -> list[Block]:
             f"{retrieval['n_anchor']} largest latents changes P@1 by "
             f"{estimated(retrieval['delta_p_at_1'], signed=True)} "
             f"({q_is(retrieval['p_adjusted']).replace('q', 'p')} by patients, after Holm; "
-            f"{retrieval['n_queries']} queries). {_methods(retrieval['p_at_1'])}"
+            f"{retrieval['n_queries']} queries of {retrieval['n_patients']} patients, none of whom "
+            f"settings were chosen on). {_methods(retrieval['p_at_1'])}{_against(retrieval)}"
         )
-    if ablation["n_senses"]:
-        points.append(
-            "Removal of sense-linked latents raises the loss of the following tokens by "
-            f"{estimated(ablation['linked_minus_random_nats'], signed=True, digits=3)} nats more "
-            "than removal of matched random latents (mean over senses; "
-            f"{ablation['n_senses_above_random_latent']} of {ablation['n_senses']} senses at "
-            "q < 0.05). Own sense against other senses, the difference in differences is "
-            f"{estimated(ablation['difference_in_differences_nats'], signed=True, digits=3)} "
-            f"({ablation['n_senses_above_other_sense']} senses at q < 0.05)."
-        )
-    else:
-        points.append(
-            "Removal of sense-linked latents: there is none to remove in enough patients."
-        )
+    points.append(_removal(ablation))
     pooling = summary["pooling"]
     points.append(
         f"Tokens of a term pooled (the study: {pooling['chosen']}), Δ on average over terms: "
@@ -129,6 +117,47 @@ def _methods(p_at_1: dict) -> str:
         f"{text} {estimated(p_at_1[method])}" for method, text in named.items() if method in p_at_1
     ]
     return f"P@1: {'; '.join(parts)}." if parts else ""
+
+
+def _against(retrieval: Summary) -> str:
+    """Whether the baselines that know words or the raw hidden state retrieve better."""
+    named = {"tfidf_context": "The words around", "raw_residual_centred": "The hidden state"}
+    found = retrieval.get("p_at_1_minus_all_latents", {})
+    sentences = []
+    for method, text in named.items():
+        if (delta := found.get(method)) is None or delta["low"] is None:
+            continue
+        verdict = "no better or worse, as far as this shows,"
+        if delta["low"] > 0:
+            verdict = "better"
+        elif delta["high"] < 0:
+            verdict = "worse"
+        sentences.append(
+            f" {text} retrieve{'' if method == 'tfidf_context' else 's'} senses {verdict} than all "
+            f"latents: P@1 differs by {estimated(delta, signed=True)}."
+        )
+    return "".join(sentences)
+
+
+def _removal(ablation: Summary) -> str:
+    if not ablation["n_senses"]:
+        return "Removal of sense-linked latents: there is none to remove in enough patients."
+    text = (
+        "Removal of sense-linked latents raises the loss of the following tokens by "
+        f"{estimated(ablation['linked_minus_random_nats'], signed=True, digits=3)} nats more "
+        "than removal of matched random latents (all terms; "
+        f"{ablation['n_senses_above_random_latent']} of {ablation['n_senses']} senses at "
+        "q < 0.05)."
+    )
+    if ablation["difference_in_differences_nats"] is None:
+        return f"{text} Own sense against other senses: not estimable ({ablation['reason']})."
+    return (
+        f"{text} Own sense against other senses, each latent compared with itself, the difference "
+        "in differences is "
+        f"{estimated(ablation['difference_in_differences_nats'], signed=True, digits=3)} "
+        f"({ablation['n_senses_above_other_sense']} of {ablation['n_senses_compared']} senses at "
+        "q < 0.05)."
+    )
 
 
 def _mixed_effects(run: Run) -> list[Block]:

@@ -1,6 +1,11 @@
 """Statistics that know nothing of words or latents: arrays in, arrays out."""
 
-from medsae.statistics.agreement import cohen_kappa, mcnemar_exact, wilson_interval
+from medsae.statistics.agreement import (
+    clustered_share_interval,
+    cohen_kappa,
+    mcnemar_exact,
+    wilson_interval,
+)
 from medsae.statistics.bootstrap import (
     MIN_CLUSTERS,
     cluster_mean,
@@ -19,22 +24,25 @@ from medsae.statistics.permutation import (
     pvalue_greater,
     sign_flip_pvalue,
 )
-from medsae.statistics.ranking import auroc, weighted_auroc_ap
+from medsae.statistics.ranking import auroc, precision_at_top, weighted_auroc_ap
 from medsae.statistics.retrieval import ndcg_at, precision_at
 from medsae.statistics.seeds import stream
 from medsae.statistics.sequential import SequentialPvalues, permutations_needed
+from medsae.statistics.subsets import SubsetRatios, subset_ratios
 
 __all__ = [
     "MIN_CLUSTERS",
     "NOT_EXCHANGEABLE",
     "LogisticFits",
     "SequentialPvalues",
+    "SubsetRatios",
     "auroc",
     "balanced_weights",
     "benjamini_hochberg",
     "cluster_mean",
     "cluster_strata",
     "cluster_weights",
+    "clustered_share_interval",
     "code_matrix",
     "codes_of",
     "cohen_kappa",
@@ -48,9 +56,11 @@ __all__ = [
     "permutations_needed",
     "permuted_labels",
     "precision_at",
+    "precision_at_top",
     "pvalue_greater",
     "sign_flip_pvalue",
     "stream",
+    "subset_ratios",
     "weighted_auroc_ap",
     "wilson_interval",
 ]

@@ -41,3 +41,15 @@ def weighted_auroc_ap(
         precision = np.where(tp + fp > 0, tp / (tp + fp), 0.0)
         ap = (step_tp * precision).sum(1) / tp[:, -1]
     return area, ap
+
+
+def precision_at_top(positive: ArrayLike, scores: ArrayLike, k: int) -> float:
+    """Share of positives among the ``k`` highest ``scores`` [n], k ≤ n.
+
+    Of scores equal to the k-th as many as there is room for are taken at random: the expected
+    share is given, so that it does not depend on the order of the rows.
+    """
+    truth, values = np.asarray(positive, dtype=bool), np.asarray(scores, dtype=np.float64)
+    last = np.sort(values)[-k]
+    above, tied = values > last, values == last
+    return float((truth[above].sum() + (k - above.sum()) * truth[tied].mean()) / k)
