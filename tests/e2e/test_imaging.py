@@ -1,6 +1,7 @@
 """The imaging study alone, on synthetic scans with planted structures and one bad file."""
 
 import json
+import urllib.request
 from pathlib import Path
 
 import polars as pl
@@ -9,6 +10,7 @@ from transformers import Dinov2Config, Dinov2Model
 
 from medsae.store import ActivationStore
 from tests.e2e.conftest import run_snakemake
+from tests.imaging.asked_models import endpoint, write_tiny_gemma
 from tests.imaging.scans.conftest import write_scan
 
 pytestmark = pytest.mark.slow
@@ -62,15 +64,18 @@ def imaging_config(folder: Path) -> dict:
     }
 
 
+def seen(address: str) -> list:
+    """What an endpoint was asked."""
+    with urllib.request.urlopen(address) as reply:
+        return json.load(reply)
+
+
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("imaging")
-    targets = ["results/images/slices.parquet"]
-    names = ["tiny", "tiny-random", "tiny-patches", "pixels"]
-    targets += [f"results/images/{name}/{SAE}/features.parquet" for name in names]
     config = imaging_config(folder)
     (folder / "study.json").write_text(json.dumps(config))
-    run_snakemake(folder, config, *targets)
+    run_snakemake(folder, config, "imaging")
     return folder
 
 
@@ -99,6 +104,31 @@ def test_embeddings_and_features_follow_the_index(study):
         assert features["values"].list.len().sum() > 0
 
 
+def test_the_study_ends_in_words_that_mark_controls_and_splits(study):
+    results = study / "results/images"
+    text = (results / "summary.md").read_text()
+    assert "tiny-random (random weights)" in text and "pixels (no network)" in text
+    ranking = pl.read_csv(results / "config_ranking.csv")
+    assert ranking.height == 4
+    marks = dict(ranking.select("base_model", "control_of").iter_rows())
+    assert marks["tiny-random"] == "tiny" and marks["tiny"] is None
+    for split in ("train", "val", "test"):
+        assert ranking[f"{split}_fvu"].is_not_null().all()
+    for name in ("quality", "ranking", "probes", "recovery"):
+        assert (results / f"figures/{name}.svg").stat().st_size > 2000
+    chosen = json.loads((results / "chosen_configurations.json").read_text())
+    for encoder, sae in chosen.items():
+        assert (results / encoder / sae / "figures/contact_sheet.svg").stat().st_size > 2000
+
+
+def test_the_published_table_says_what_each_slice_shows(study):
+    results = study / "results/images"
+    slices = pl.read_parquet(results / "slices.parquet")
+    table = pl.read_csv(results / "metadata.csv")
+    assert table["slice_key"].equals(slices["slice_key"])
+    assert (table["liver"] == slices["organs"].list.contains("liver")).all()
+
+
 def test_a_second_run_does_nothing_and_another_window_does_it_again(study):
     config = json.loads((study / "study.json").read_text())
     done = run_snakemake(study, config, "--dry-run", "results/images/slices.parquet")
@@ -115,3 +145,52 @@ def test_bad_input_stops_before_the_first_job(tmp_path):
     assert done.returncode
     assert "encoders: tiny: " in done.stdout and "2 blocks, 0 to 1" in done.stdout
     assert not (tmp_path / "results/images/slices").exists()
+
+
+@pytest.mark.parametrize(
+    ("explainer", "said"),
+    [
+        ({"endpoint": "http://127.0.0.1:9/v1"}, "nothing answers at the endpoint"),
+        ({"endpoint": "https://models.example.org/v1"}, "set interpretation.allow_remote to true"),
+        ({"source": "./encoder"}, "answers no questions about images"),
+    ],
+)
+def test_a_model_that_cannot_be_asked_stops_before_the_first_job(tmp_path, explainer, said):
+    config = imaging_config(tmp_path)
+    if explainer.get("source"):
+        explainer = {"source": str(tmp_path / "encoder")}
+    config["imaging"]["interpretation"] = {"explainer": explainer}
+    done = run_snakemake(tmp_path, config, "imaging", check=False)
+    assert done.returncode
+    assert "imaging: interpretation: explainer: " in done.stdout and said in done.stdout
+    assert not (tmp_path / "results/images/slices").exists()
+
+
+def test_asked_models_name_and_judge_through_the_workflow(tmp_path):
+    """A stub endpoint explains and picks, a tiny Gemma judges; a rerun asks nothing twice."""
+    config = imaging_config(tmp_path)
+    imaging = config["imaging"]
+    imaging["encoders"] = [each for each in imaging["encoders"] if each["name"] == "tiny"]
+    judge = {"source": str(write_tiny_gemma(tmp_path / "gemma")), "dtype": "float32"}
+    with endpoint() as address:
+        asked = {"endpoint": f"{address}/v1"}
+        imaging["interpretation"] = {
+            "n_features": 8,
+            "explainer": asked,
+            "judge": judge | {"max_new_tokens": 16},
+            "picker": asked | {"model": "picker"},
+        }
+        run_snakemake(tmp_path, config, "imaging")
+        place = tmp_path / f"results/images/tiny/{SAE}"
+        n_asked = len(seen(address))
+        described = pl.read_csv(place / "interpretation/feature_descriptions.csv")
+        assert described["explainer"].str.starts_with("endpoint:").all() and n_asked > 0
+        metrics = json.loads((place / "interpretation/evaluation_metrics.json").read_text())
+        # random weights rank nothing: every answer that cannot be read is a failure
+        assert metrics["n_rankings_not_read"] == metrics["n_tested"]
+        picked = pl.read_csv(place / "language_retrieval.csv").filter(method="picked")
+        assert picked["parsed"].all()
+        run_snakemake(tmp_path, config, "imaging", "--forcerun", "interpret_features")
+        assert len(seen(address)) == n_asked
+    text = (tmp_path / "results/images/summary.md").read_text()
+    assert "No vision-language model was asked" not in text

@@ -1,8 +1,5 @@
 import base64
 import json
-import subprocess
-import sys
-import textwrap
 import urllib.request
 from io import BytesIO
 
@@ -10,67 +7,30 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from medsae.config.imaging_evaluation_section import AskedModel
 from medsae.imaging.interpret.ask import (
     CachedModel,
     EndpointModel,
     TransformersModel,
+    check_asked,
     data_url,
     is_loopback,
 )
 from medsae.io import UserError
+from tests.imaging.asked_models import endpoint, write_tiny_gemma
 
 IMAGES = [np.full((20, 20), 40 * i, np.uint8) for i in range(3)]
-
-SERVER = textwrap.dedent(
-    """
-    import json, sys
-    from http.server import BaseHTTPRequestHandler, HTTPServer
-
-    class Handler(BaseHTTPRequestHandler):
-        seen = []
-
-        def do_GET(self):
-            self.reply(200, self.seen)
-
-        def do_POST(self):
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            if self.path == "/moved/chat/completions":
-                self.send_response(302)
-                self.send_header("Location", "http://192.0.2.1/")
-                self.end_headers()
-                return
-            if self.path != "/v1/chat/completions":
-                return self.reply(404, {})
-            self.seen.append({"body": body, "key": self.headers.get("Authorization")})
-            text = [part["text"] for part in body["messages"][0]["content"] if "text" in part][0]
-            answer = {"concept": "x", "description": f"{len(self.seen)}: {text}"}
-            self.reply(200, {"choices": [{"message": {"content": json.dumps(answer)}}]})
-
-        def reply(self, code, value):
-            data = json.dumps(value).encode()
-            self.send_response(code)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, *arguments):
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    print(server.server_port, flush=True)
-    server.serve_forever()
-    """
-)
 
 
 @pytest.fixture
 def server():
-    process = subprocess.Popen([sys.executable, "-c", SERVER], stdout=subprocess.PIPE, text=True)
-    try:
-        yield f"http://127.0.0.1:{int(process.stdout.readline())}"
-    finally:
-        process.kill()
-        process.wait()
+    with endpoint() as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def tiny_gemma(tmp_path_factory):
+    return write_tiny_gemma(tmp_path_factory.mktemp("gemma"))
 
 
 def seen(server):
@@ -153,67 +113,6 @@ def test_an_image_survives_its_data_url():
     assert np.array_equal(np.asarray(Image.open(BytesIO(data))), image)
 
 
-@pytest.fixture(scope="module")
-def tiny_gemma(tmp_path_factory):
-    """A Gemma 3 of random weights, with a processor made here."""
-    import torch
-    from tokenizers import Regex, Tokenizer, models, pre_tokenizers
-    from transformers import (
-        Gemma3Config,
-        Gemma3ForConditionalGeneration,
-        Gemma3ImageProcessor,
-        Gemma3Processor,
-        Gemma3TextConfig,
-        PreTrainedTokenizerFast,
-        SiglipVisionConfig,
-    )
-
-    folder = tmp_path_factory.mktemp("gemma")
-    special = ["<pad>", "<eos>", "<bos>", "<unk>", "<start_of_image>", "<end_of_image>"]
-    special += ["<image_soft_token>", "<start_of_turn>", "<end_of_turn>"]
-    words = [*special, *"abcdefghijklmnopqrstuvwxyz?!.,:;0123456789{}[]\"'\n "]
-    raw = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
-    raw.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=raw,
-        pad_token="<pad>", eos_token="<eos>", bos_token="<bos>", unk_token="<unk>",
-        extra_special_tokens={
-            "boi_token": "<start_of_image>",
-            "eoi_token": "<end_of_image>",
-            "image_token": "<image_soft_token>",
-        },
-    )  # fmt: skip
-    template = (
-        "{{ bos_token }}{% for message in messages %}<start_of_turn>{% for part in "
-        "message['content'] %}{% if part['type'] == 'image' %}<start_of_image>{% else %}"
-        "{{ part['text'] }}{% endif %}{% endfor %}<end_of_turn>{% endfor %}"
-    )
-    images = Gemma3ImageProcessor(size={"height": 28, "width": 28})
-    Gemma3Processor(images, tokenizer, chat_template=template, image_seq_length=4).save_pretrained(
-        folder
-    )
-    torch.manual_seed(0)
-    text = Gemma3TextConfig(
-        vocab_size=len(words), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
-        num_attention_heads=2, num_key_value_heads=1, head_dim=16, initializer_range=0.5,
-        pad_token_id=0, eos_token_id=1, bos_token_id=2, tie_word_embeddings=False,
-    )  # fmt: skip
-    vision = SiglipVisionConfig(
-        hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
-        image_size=28, patch_size=7, initializer_range=0.5,
-    )  # fmt: skip
-    config = Gemma3Config(
-        text_config=text, vision_config=vision, mm_tokens_per_image=4,
-        boi_token_index=4, eoi_token_index=5, image_token_index=6, tie_word_embeddings=False,
-    )  # fmt: skip
-    model = Gemma3ForConditionalGeneration(config)
-    # the weights it begins with are so small that it would hardly look at the images
-    for weight in model.parameters():
-        weight.data.normal_(std=0.5)
-    model.save_pretrained(folder)
-    return folder
-
-
 def test_a_gemma_of_transformers_answers_about_images(tiny_gemma):
     model = TransformersModel(str(tiny_gemma), max_new_tokens=8, dtype="float32")
     answer = model.ask("what is this?", IMAGES)
@@ -228,3 +127,36 @@ def test_a_gemma_of_transformers_answers_about_images(tiny_gemma):
 def test_a_folder_without_a_model_is_named(tmp_path):
     with pytest.raises(UserError, match="image-text-to-text"):
         TransformersModel(str(tmp_path), 5)
+
+
+def asked(**keys):
+    return AskedModel(**keys).model_dump()
+
+
+def test_a_model_that_can_be_asked_passes_before_anything_is_asked(server, tiny_gemma):
+    check_asked(asked(endpoint=f"{server}/v1"))
+    check_asked(asked(source=str(tiny_gemma)))
+    assert seen(server) == []
+
+
+def test_a_model_that_cannot_be_asked_is_named_before_the_first_job(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match=r"nothing answers at the endpoint http://127.0.0.1:9/v1"):
+        check_asked(asked(endpoint="http://127.0.0.1:9/v1"))
+    with pytest.raises(UserError, match="allow_remote"):
+        check_asked(asked(endpoint="https://models.example.org/v1"))
+    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
+    with pytest.raises(UserError, match=r"NO_SUCH_KEY .* is not set"):
+        check_asked(asked(endpoint="http://127.0.0.1:9/v1", api_key_variable="NO_SUCH_KEY"))
+    with pytest.raises(UserError, match=r"no config\.json"):
+        check_asked(asked(source=str(tmp_path)))
+    (tmp_path / "config.json").write_text('{"model_type": "dinov2"}')
+    with pytest.raises(UserError, match="answers no questions about images"):
+        check_asked(asked(source=str(tmp_path)))
+    (tmp_path / "config.json").write_text('{"model_type": "gemma3"}')
+    with pytest.raises(UserError, match="has no processor"):
+        check_asked(asked(source=str(tmp_path)))
+
+
+def test_a_refused_key_is_told_before_the_first_job():
+    with endpoint(refuse=True) as address, pytest.raises(UserError, match="answered 401"):
+        check_asked(asked(endpoint=f"{address}/v1"))

@@ -177,7 +177,7 @@ def test_the_summary_says_what_was_found_and_what_cannot_be_concluded(study):
     assert "**planted**, test scans: ten features" in text
     assert "; random weights: " in text and "control (random weights)" in text
     assert "the autoencoder was chosen on val scans" in text
-    assert "train 0.1 and 8, val 0.2 and 8, test 0.3 and 9: the scans differ" in text
+    assert "train 0.1 and 8, val 0.2 and 8.2, test 0.3 and 9: the scans differ" in text
     assert "scan9.nii.gz" in text and "the file is cut short" in text
     limits = text[text.index("What cannot be concluded") :]
     assert "24 val patients and 24 test patients" in limits
