@@ -86,6 +86,9 @@ def _draw_fit(axes: list[Axes], rows: pl.DataFrame, fit: dict) -> None:
     axes[2].set_ylabel("random effect")
     if effects.height:
         axes[2].legend(fontsize=6.5, loc="upper left", handletextpad=0.1, borderpad=0)
+    else:
+        text = "no random effect: every term once"
+        axes[2].text(0.5, 0.5, text, transform=axes[2].transAxes, color=MUTED, ha="center")
 
 
 def _quantiles(

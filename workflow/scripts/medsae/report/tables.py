@@ -38,6 +38,7 @@ TEXT = frozenset(
         "contrast",
         "specification",
         "dropped",
+        "note",
         "messages",
         "matching",
         "word",
