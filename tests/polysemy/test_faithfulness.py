@@ -8,7 +8,12 @@ import pytest
 import torch
 
 from medsae.io import UserError
-from medsae.polysemy.faithfulness import NOT_APPLICABLE, measure_faithfulness, sample_windows
+from medsae.polysemy.faithfulness import (
+    FEW_PATIENTS,
+    NOT_APPLICABLE,
+    measure_faithfulness,
+    sample_windows,
+)
 from tests.polysemy.tiny_model import llama, plain_losses, subject, tiny_sae
 
 
@@ -79,3 +84,12 @@ def test_a_trained_model_that_guesses_is_refused():
         measure_faithfulness(subject(model, sae), windows, False, 99, 0)
     row = measure_faithfulness(subject(model, sae), windows, True, 99, 0).row(0, named=True)
     assert row["ce_clean"] > math.log(97)
+
+
+def test_few_held_out_patients_give_no_interval_and_no_share():
+    windows = sample_windows(tokens_table(n_documents=8).lazy(), 20, seed=0)
+    who = subject(llama(), tiny_sae())
+    row = measure_faithfulness(who, windows, True, 99, 0).row(0, named=True)
+    assert row["n_patients"] == 4 and row["reason"] == FEW_PATIENTS
+    assert row["ce_clean"] > 0 and row["ce_clean_low"] is None and row["fvu_high"] is None
+    assert row["loss_recovered"] is None

@@ -10,7 +10,6 @@ from medsae.polysemy import sense_probes
 from medsae.polysemy.columns import SENSE_PROBES, SINGLE_PROBES
 from medsae.polysemy.linked_latents import find_sense_linked_latents
 from medsae.polysemy.probes import (
-    NOTHING_CHANGES,
     fit_single_probes,
     null_aurocs,
     probe_latents,
@@ -195,7 +194,7 @@ def test_patients_that_all_have_the_same_senses_leave_nothing_to_permute(
     assert term["pvalue"] is None and term["qvalue"] is None
     assert term["reason"] == sense_probes.NOTHING_TO_PERMUTE
     assert single["pvalue"].is_null().all() and single["qvalue"].is_null().all()
-    assert (single["reason"] == NOTHING_CHANGES).all() and len(single)
+    assert (single["reason"] == sense_probes.NOTHING_TO_PERMUTE).all() and len(single)
 
 
 def test_precision_does_not_depend_on_the_order_of_equal_scores():

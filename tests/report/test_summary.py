@@ -284,6 +284,14 @@ def test_an_undetermined_faithfulness_is_a_caution(make_run):
     assert any("how faithful the autoencoder is cannot be said" in point for point in points)
 
 
+def test_a_faithfulness_without_enough_patients_says_so(make_run):
+    run = make_run()
+    few = {"loss_recovered": None, "reason": "notes of fewer than 5 patients are held out"}
+    summaries = [s | {"faithfulness": s["faithfulness"] | few} for s in run.summaries]
+    points = limits(make_run(summaries=summaries))
+    assert any("cannot be said: notes of fewer than 5 patients" in point for point in points)
+
+
 def test_the_summary_of_empty_tables_says_not_enough_data(make_run, jaccard, linked, probes, sweep):
     empty = numbers.summarise_overlap(jaccard.clear())
     assert empty["delta"] is None and empty["n_terms"] == 0

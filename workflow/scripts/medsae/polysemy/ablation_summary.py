@@ -37,7 +37,7 @@ ESTIMATES = (*CELLS, "contrast", "did")
 NO_LATENT = "no confirmed sense-linked latent"
 FEW_ON = f"its latents fire at the term in fewer than {MIN_PATIENTS} patients"
 FEW_OFF = f"no latent of its fires at both its own and other senses in {MIN_PATIENTS} patients each"
-NOTHING_CHANGES = "no removal changes the loss: flipping signs can change nothing"
+NOTHING_CHANGES = "not testable: no removal changes the loss, so flipping signs changes nothing"
 
 
 def all_senses(occurrences: pl.LazyFrame) -> pl.DataFrame:

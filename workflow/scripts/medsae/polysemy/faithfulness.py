@@ -18,7 +18,7 @@ import torch
 from medsae.io import UserError, progress
 from medsae.polysemy.splice import edited_losses, read_window
 from medsae.polysemy.subject import Subject
-from medsae.statistics import cluster_weights, percentile_interval, stream
+from medsae.statistics import MIN_CLUSTERS, cluster_weights, percentile_interval, stream
 
 N_WINDOWS = 24
 """Held-out notes that are scored."""
@@ -35,6 +35,7 @@ SPLICE_TOLERANCE = 0.02
 LOSSES = ("ce_clean", "ce_reconstructed", "ce_mean_ablated", "ce_error_kept")
 PASSED = "passed"
 NOT_APPLICABLE = "not applicable: random weights"
+FEW_PATIENTS = f"notes of fewer than {MIN_CLUSTERS} patients are held out"
 NO_GAP = "replacing the activations by their mean does not raise the loss"
 
 
@@ -68,8 +69,9 @@ def measure_faithfulness(
 ) -> pl.DataFrame:
     """One row: each loss in nats per token, loss recovered and FVU, with 95% intervals.
 
-    Intervals are percentiles of a bootstrap over patients. Loss recovered is null where the
-    interval of CE_mean − CE_clean reaches zero: there is nothing to recover.
+    Intervals are percentiles of a bootstrap over patients, null with fewer than
+    ``MIN_CLUSTERS``. Loss recovered is null where the interval of CE_mean − CE_clean reaches
+    zero, or is not known: there is nothing to recover.
 
     Raises ``UserError`` if no window was sampled, or if the clean loss is above
     ln(vocabulary), the loss of guessing: then model, tokens and precision do not belong
@@ -101,11 +103,16 @@ def measure_faithfulness(
     if abs(clean - kept) > SPLICE_TOLERANCE:
         raise RuntimeError(f"the splice with its error kept moves the loss: {clean} to {kept} nats")
     row: dict[str, float | int | str | None] = {}
+    few = len(by_patient) < MIN_CLUSTERS
     for name, values in estimates.items():
-        low, high = percentile_interval(resampled[name])
-        row |= {name: float(values[0]), f"{name}_low": float(low), f"{name}_high": float(high)}
+        low, high = (None, None) if few else percentile_interval(resampled[name])
+        row |= {name: float(values[0])}
+        row |= {
+            f"{name}{suffix}": None if bound is None else float(bound)
+            for suffix, bound in (("_low", low), ("_high", high))
+        }
     gap_low = percentile_interval(resampled["ce_mean_ablated"] - resampled["ce_clean"])[0]
-    meaningless = not gap_low > 0
+    meaningless = few or not gap_low > 0
     if meaningless:
         row |= dict.fromkeys(("loss_recovered", "loss_recovered_low", "loss_recovered_high"))
     row |= {
@@ -114,9 +121,11 @@ def measure_faithfulness(
         "n_tokens": int(sums[:, -1].sum()),
         "n_windows": windows.height,
         "n_patients": len(by_patient),
-        "reason": NO_GAP if meaningless else None,
+        "reason": (FEW_PATIENTS if few else NO_GAP) if meaningless else None,
     }
-    return pl.DataFrame([row], schema_overrides={"reason": pl.String}).fill_nan(None)
+    bounds = [f"{name}{suffix}" for name in estimates for suffix in ("", "_low", "_high")]
+    types = dict.fromkeys(bounds, pl.Float64) | {"reason": pl.String}
+    return pl.DataFrame([row], schema_overrides=types).fill_nan(None)
 
 
 def _sums(subject: Subject, windows: list[list[int]]) -> np.ndarray:

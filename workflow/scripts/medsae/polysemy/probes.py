@@ -19,7 +19,12 @@ from scipy.stats import rankdata
 
 from medsae.io import progress
 from medsae.polysemy.columns import POLYSEMOUS, SENSE_PROBES, SINGLE_PROBES, tidy
-from medsae.polysemy.sense_probes import PRECISION_K, TIE, sense_probe_rows
+from medsae.polysemy.sense_probes import (
+    NOTHING_TO_PERMUTE,
+    PRECISION_K,
+    TIE,
+    sense_probe_rows,
+)
 from medsae.polysemy.sparse import (
     SenseSample,
     codes_of,
@@ -40,8 +45,6 @@ from medsae.statistics import (
 
 ALPHA = 0.05
 NEWTON_STEPS = 100
-
-NOTHING_CHANGES = "no permutation of the patients' senses changes the area"
 
 
 def probe_latents(
@@ -166,7 +169,7 @@ def _single_rows(
                     "auroc_null": np.nanmean(null, axis=0),
                     "auroc_null_high": np.nanquantile(null, 0.975, axis=0),
                     "pvalue": np.where(still, np.nan, pvalue),
-                    "reason": [NOTHING_CHANGES if each else None for each in still],
+                    "reason": [NOTHING_TO_PERMUTE if each else None for each in still],
                 },
                 schema_overrides={"reason": pl.String},
             ).with_columns(

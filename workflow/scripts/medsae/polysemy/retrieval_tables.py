@@ -59,7 +59,9 @@ EMPTIED = 0.05
 P1 = METRICS.index("P@1")
 COLUMN_OF = dict(zip(METRICS, ("p_at_1", "p_at_3", "p_at_5", "p_at_10", "mrr", "map"), strict=True))
 
-NOTHING_MOVES = "re-ranking changes the first hit of no query: there is nothing to test"
+NOTHING_MOVES = (
+    "not testable: re-ranking changes no patient's P@1, so flipping signs changes nothing"
+)
 
 logger = logging.getLogger("medsae")
 
@@ -230,20 +232,21 @@ def _summary(
         gain, after = delta_of(test, name), level_of(test, name).mean
         delta = np.concatenate([pool.deltas[name].metrics[:, P1] for pool in test])
         better, worse = int((delta > 0).sum()), int((delta < 0).sum())
-        moves = better + worse > 0
+        by_patient = np.bincount(patient, delta).astype(np.float64)
         clustered = sign_flip_pvalue(
-            np.bincount(patient, delta).astype(np.float64),
+            by_patient,
             statistics["n_permutations"],
             stream(statistics["seed"], "retrieval signs", setting.k),
             two_sided=True,
         )
+        moves = bool(by_patient.any())
         rows.append(
             {
                 "k": setting.k,
                 "delta_P@1_mean": float(gain.mean[P1]),
                 "delta_P@1_ci": float(gain.high[P1] - gain.low[P1]) / 2,
                 "delta_MAP_mean": float(gain.mean[AP]),
-                "p_value": mcnemar_exact(better, worse) if moves else None,
+                "p_value": mcnemar_exact(better, worse) if better + worse else None,
                 "p_clustered": clustered if moves else None,
                 "n": len(delta),
                 "delta_P@1_low": float(gain.low[P1]),

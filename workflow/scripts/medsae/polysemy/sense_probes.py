@@ -60,7 +60,7 @@ PRECISION_K = 10
 TIE = 1e-12
 
 FEW_PATIENTS = "too few patients for two folds with both classes"
-NOTHING_TO_PERMUTE = "all patients have the same senses: permuting them changes nothing"
+NOTHING_TO_PERMUTE = "not testable: exchanging labels among patients changes nothing"
 
 
 @dataclass(frozen=True)

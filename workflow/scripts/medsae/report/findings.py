@@ -276,7 +276,11 @@ def _cautions(summary: Summary) -> list[str]:
             "sense, so a comparison with this model says little."
         )
     recovered = summary["faithfulness"]["loss_recovered"]
-    if recovered is None or recovered["low"] is None or recovered["low"] < 0:
+    if recovered is None and (reason := summary["faithfulness"].get("reason")):
+        cautions.append(
+            f"{where(summary)}: how faithful the autoencoder is cannot be said: {reason}."
+        )
+    elif recovered is None or recovered["low"] is None or recovered["low"] < 0:
         cautions.append(
             f"{where(summary)}: the model's loss hardly depends on this layer's output, so how "
             "faithful the autoencoder is cannot be said."

@@ -138,6 +138,7 @@ def summarise_faithfulness(faithfulness: pl.DataFrame) -> dict[str, Any]:
     return {name: estimate(row, name) for name in names} | {
         "n_tokens": row["n_tokens"],
         "check": row["check"],
+        "reason": row["reason"],
     }
 
 
