@@ -22,7 +22,7 @@ from transformers import (
 
 from medsae.imaging.encoders import load_encoder
 from medsae.imaging.encoders.prepare import prepare_encoder
-from medsae.imaging.encoders.tiny_vit import TinyViT
+from medsae.imaging.encoders.tiny_vit import TinyViT, fold_norms
 from medsae.imaging.encoders.vision_transformer import check_vision_model
 from medsae.io import UserError
 
@@ -160,6 +160,20 @@ def test_lite_medsam_is_read_from_its_checkpoint(tmp_path):
     assert torch.allclose(patches.mean(1), pooled, atol=1e-5)
     prepare_encoder(str(tmp_path / "m.pth"), tmp_path / "r", random_weights=True, seed=0)
     assert torch.isfinite(load(str(tmp_path / "r"), size=32)(images(1, 32))[0]).all()
+
+
+def test_folded_norms_change_nothing():
+    torch.manual_seed(0)
+    network = TinyViT()
+    for name, part in network.named_buffers():
+        if name.endswith(("running_mean", "running_var")):
+            part.uniform_(0.5, 1.5)
+    pixels = torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        before = network.eval()(pixels)
+        fold_norms(network)
+        assert torch.allclose(network(pixels), before, atol=1e-5)
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in network.modules())
 
 
 def test_windows_that_do_not_divide_the_image_are_padded(tmp_path):
