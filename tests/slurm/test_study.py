@@ -13,7 +13,7 @@ from medsae.config import parse_config
 from medsae.config.resources import Requests
 from tests.e2e.test_estimates_hold import MEMORY
 from tests.slurm.cluster import rule_of
-from tests.slurm.study import LAYER, SAE
+from tests.slurm.study import LAYER, N_STEPS, SAE
 
 pytestmark = pytest.mark.slow
 
@@ -44,7 +44,7 @@ def test_a_study_killed_twice_on_slurm_ends_as_the_local_one(
     # Later, a training job is cancelled after its first checkpoint.
     on_slurm(tmp_path, *study, "--unlock").succeeds()
     run = on_slurm(tmp_path, *study)
-    run.wait_for(lambda: any(tmp_path.glob(f"{SAE}/checkpoints/*/step_*")), every_s=0.02)
+    run.wait_for(lambda: any(tmp_path.glob(f"{SAE}/checkpoints/**/step_*")), every_s=0.02)
     (training,) = (job for job in jobs(cluster, tmp_path, "train_sae") if is_alive(job))
     cluster.cancel(training["JobId"])
     run.succeeds()
@@ -65,7 +65,7 @@ def test_a_study_killed_twice_on_slurm_ends_as_the_local_one(
     assert states(submitted, "train_sae") == ["CANCELLED", "COMPLETED"]
     (log,) = tmp_path.glob("results/demo/logs/train_sae/*.log")
     step = int(re.search(r"going on from step (\d+)", log.read_text())[1])
-    assert 0 < step < 1_500_000 // 128
+    assert 0 < step < N_STEPS
     folder, run = local_run
     run.succeeds()
     assert differences(folder / "results", tmp_path / "results") == []
