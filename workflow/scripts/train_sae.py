@@ -21,6 +21,6 @@ with job(snakemake):
         [Path(path) for path in snakemake.input.val],
         snakemake.params.checkpoints,
         snakemake.output,
-        configured.processes or max(1, configured.gpus),
+        configured.n_processes,
         snakemake.threads,
     )

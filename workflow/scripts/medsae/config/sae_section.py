@@ -114,8 +114,8 @@ class Sae(Section):
     together: FolderName | None = Field(
         None,
         description="SAEs with the same name here train in one job that reads the activations "
-        "once; their `training` must be the same. When one of them changes, only its weights "
-        "are trained again, but what follows runs again for all.",
+        "once; their `training` must be the same. One that joins later, or changes, is trained by "
+        "itself, and nothing of the others runs again.",
     )
     gpus: int = Field(0, ge=0, description="GPUs of one training job.")
     processes: int | None = Field(
@@ -125,6 +125,11 @@ class Sae(Section):
         "large for one, its latents. Default: one for each GPU.",
         json_schema_extra=RUNTIME,
     )
+
+    @property
+    def n_processes(self) -> int:
+        """Processes of one training job."""
+        return self.processes or max(1, self.gpus)
 
     def defining(self) -> dict[str, Any]:
         """The keys that define the weights, as far as the data do not."""
