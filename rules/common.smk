@@ -1,13 +1,11 @@
 # Configuration, paths and resources: what every stage shares.
-import hashlib
-import json
 import re
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow" / "scripts"))
 
-from medsae.config import Layout, parse_config
+from medsae.config import Layout, parse_config, together
 from medsae.config.resources import Requests
 from medsae.io import UserError
 from snakemake.exceptions import WorkflowError
@@ -26,7 +24,6 @@ HALF = max(1, (workflow.resource_settings.cores or 16) // 2)
 MODELS = {model.name: model for model in C.models}
 SAES = {sae.name: sae for sae in C.saes}
 PARTS = L.parts
-TOGETHER = {sae.together: sae.name for sae in C.saes if sae.together}
 IMAGE_GRID = C.imaging.saes.grid() if C.imaging else []
 
 
@@ -34,7 +31,7 @@ wildcard_constraints:
     model="|".join(map(re.escape, MODELS)),
     sae="|".join(map(re.escape, [*SAES, *(sae.name for sae in IMAGE_GRID)])),
     layer=r"\d+",
-    group="|".join(map(re.escape, TOGETHER)) or "-",
+    batch=r"[0-9a-f-]+",
     shard=r"(train|val)-\d{5}",
     part=r"part-\d{4}",
 
@@ -129,18 +126,12 @@ def extraction_settings(wildcards):
 
 def checkpoint_folder(wildcards):
     """Where a killed training job finds its checkpoints: never an output, so never wiped."""
-    settings = json.dumps([sae_settings(wildcards), C.seed], sort_keys=True)
-    digest = hashlib.sha256(settings.encode()).hexdigest()[:12]
-    return L.sae(f"checkpoints/{digest}").format(**wildcards)
+    return L.checkpoints(SAES[wildcards.sae]).format(**wildcards)
 
 
-def of_group(wildcards):
-    """The SAEs of a layer that train in one job, each as wildcards of its own."""
-    return [
-        type(wildcards)(fromdict=dict(wildcards) | {"sae": sae.name})
-        for sae in C.saes_of(MODELS[wildcards.model])
-        if sae.together == wildcards.group
-    ]
+def of_batch(wildcards):
+    """The SAEs that train in one job."""
+    return together.members(wildcards.batch, C.saes_of(MODELS[wildcards.model]), C.seed)
 
 
 def recognition_settings(source):
@@ -150,6 +141,19 @@ def recognition_settings(source):
 
 
 def trained_together(wildcards):
-    """The job that has trained this SAE beside others, if the configuration says so."""
-    group = SAES[wildcards.sae].together
-    return {"together": L.layer(f"together/{group}.done")} if group else {}
+    """The job that trains this SAE beside others, or has, if the configuration says so."""
+
+    def is_trained(sae):
+        place = L.checkpoints(sae).format(**dict(wildcards) | {"sae": sae.name})
+        return any(Path(place).glob(together.TRAINED))
+
+    place = L.together("{batch}").format(batch="*", **wildcards)
+    made = [path.stem for path in Path(place).parent.glob(Path(place).name)]
+    batch = together.batch_of(
+        SAES[wildcards.sae],
+        C.saes_of(MODELS[wildcards.model]),
+        C.seed,
+        made,
+        is_trained,
+    )
+    return {"together": L.together(batch).format(**wildcards)} if batch else {}

@@ -66,7 +66,7 @@ rule measure_entropy:
     resources:
         mem_mb=R.table_memory_mb,
     params:
-        statistics=statistics("min_occurrences", "n_bootstrap"),
+        statistics=statistics("min_occurrences"),
     message:
         "Entropy of the latents of each sense ({wildcards.model}, {wildcards.sae})"
     script:

@@ -5,36 +5,30 @@ def activations_of_part(wildcards):
     return shards(pattern, PARTS[wildcards.part])
 
 
+# No params: the name of a batch holds all that the weights of its members depend on.
 rule train_saes:
     input:
         train=shards(rules.extract_activations.output.activations, L.train_shards),
         val=shards(rules.extract_activations.output.activations, L.val_shards),
     output:
-        done=touch(L.layer("together/{group}.done")),
+        done=touch(L.together("{batch}")),
     log:
-        L.log("train_saes", "model", "layer", "group"),
+        L.log("train_saes", "model", "layer", "batch"),
     benchmark:
-        L.benchmark("train_saes", "model", "layer", "group")
+        L.benchmark("train_saes", "model", "layer", "batch")
     conda:
         "../envs/torch.yaml"
     threads: HALF
     resources:
-        mem_mb=lambda wildcards, attempt: sum(
-            R.sae_training_memory_mb(each, attempt) for each in of_group(wildcards)
+        mem_mb=lambda wildcards, attempt: R.saes_training_memory_mb(
+            of_batch(wildcards), wildcards, attempt
         ),
-        runtime=lambda wildcards, attempt: sum(
-            R.sae_training_runtime_min(each, attempt) for each in of_group(wildcards)
+        runtime=lambda wildcards, attempt: R.saes_training_runtime_min(
+            of_batch(wildcards), wildcards, attempt
         ),
-        gpu=lambda wildcards: SAES[TOGETHER[wildcards.group]].gpus,
-    params:
-        names=lambda wildcards: [each.sae for each in of_group(wildcards)],
-        saes=lambda wildcards: [sae_settings(each) for each in of_group(wildcards)],
-        checkpoints=lambda wildcards: [
-            checkpoint_folder(each) for each in of_group(wildcards)
-        ],
-        seed=C.seed,
+        gpu=lambda wildcards: of_batch(wildcards)[0].gpus,
     message:
-        "Training the SAEs of {wildcards.group} on layer {wildcards.layer} of {wildcards.model}"
+        "Training SAEs together on layer {wildcards.layer} of {wildcards.model}"
     script:
         "../workflow/scripts/train_saes.py"
 

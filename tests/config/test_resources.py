@@ -13,6 +13,10 @@ ROOT = Path(__file__).parents[2]
 WILDCARDS = SimpleNamespace(model="medgemma-27b", layer="52", sae="topk-65536", shard="train-00000")
 
 
+CONFIG = parse_config(yaml.safe_load((ROOT / "config/medgemma-27b.yaml").read_text()))
+SAE = CONFIG.sae(WILDCARDS.sae)
+
+
 def requests(**changes) -> Requests:
     raw = yaml.safe_load((ROOT / "config/medgemma-27b.yaml").read_text())
     raw["models"][0] |= changes
@@ -107,17 +111,26 @@ def test_training_memory_covers_the_state_and_the_buffer():
     assert requests().sae_training_memory_mb(WILDCARDS) > state_mb
 
 
-@pytest.mark.parametrize(("gpus", "copies"), [(0, 4), (4, 1)])
-def test_training_memory_counts_every_process(gpus, copies):
-    raw = yaml.safe_load((ROOT / "config/medgemma-27b.yaml").read_text())
+def saes(*changes: dict) -> list:
+    return [SAE.model_copy(update=each) for each in changes]
 
-    def asked(**changes) -> int:
-        study = parse_config(raw | {"saes": [raw["saes"][0] | changes]})
-        return Requests(study).sae_training_memory_mb(WILDCARDS)
 
+def test_saes_trained_in_one_job_share_a_buffer_and_have_a_state_each():
+    ask = requests().saes_training_memory_mb
+    one, two = ask(saes({}), WILDCARDS), ask(saes({}, {}), WILDCARDS)
     state_mb = 16 * 2 * 65_536 * 5376 / 1e6
-    more = asked(gpus=gpus, processes=4) - asked(gpus=gpus, processes=1)
-    assert more >= 3 * 1000 + (copies - 1) * state_mb
+    assert one + state_mb < two < 2 * one
+    assert one == requests().sae_training_memory_mb(WILDCARDS)
+    time = requests().saes_training_runtime_min
+    assert time(saes({}, {}), WILDCARDS) > 1.8 * time(saes({}), WILDCARDS)
+
+
+def test_every_process_has_its_buffer_and_on_the_cpu_its_state():
+    ask = requests().saes_training_memory_mb
+    on_cpu = [ask(saes({"gpus": 0, "processes": n}), WILDCARDS) for n in (1, 4)]
+    assert on_cpu[1] == pytest.approx(4 * on_cpu[0], rel=0.01)
+    on_gpus = [ask(saes({"gpus": n, "processes": None}), WILDCARDS) for n in (1, 4)]
+    assert on_gpus[0] < on_gpus[1] < 4 * on_gpus[0]
 
 
 def test_encoding_time_follows_the_activations(files):

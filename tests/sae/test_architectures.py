@@ -3,6 +3,7 @@
 import importlib
 import sys
 
+import polars as pl
 import pytest
 import torch
 from torch.nn import Parameter
@@ -21,6 +22,7 @@ from medsae.sae import (
 from medsae.sae.architectures.batch_topk import UNSET
 from medsae.sae.initialize import initialize
 from medsae.sae.sparse import gradient_of
+from medsae.sae.train import METRICS_NAME
 from medsae.sae.trainer import Trainer
 from medsae.store import ActivationStore
 
@@ -255,16 +257,23 @@ def test_every_architecture_trains_saves_and_reloads(
     )
 
 
+@pytest.mark.parametrize(
+    ("steps", "changes"),
+    [(150, {}), (150, {"learning_rate": 1e-3}), (150, {"ema": 0.99}), (500, {})],
+)
 @pytest.mark.parametrize("case", ["batch_topk", "matryoshka", "matryoshka_levels"])
-def test_the_inference_threshold_reproduces_the_training_l0(
-    shards, sae_config, train_config, tmp_path, case
+def test_the_inference_threshold_reproduces_the_training_l0_on_held_out_rows(
+    shards, sae_config, train_config, tmp_path, case, steps, changes
 ):
     sae = sae_config(
         architecture=case,
         n_latents=N,
         options={} if case == "batch_topk" else OPTIONS[case],
     )
-    result = train_sae(sae, train_config(500), *shards, tmp_path / "run")
+    train = train_config(steps, validate_every=steps, **changes)
+    result = train_sae(sae, train, *shards, tmp_path / "run")
+    metrics = pl.read_parquet(tmp_path / "run" / METRICS_NAME)
+    assert metrics["l0"][-1] == K
     assert result.val_l0 == pytest.approx(K, rel=0.05)
 
 

@@ -6,6 +6,7 @@ import torch
 
 from medsae.io import UserError
 from medsae.sae import load_sae
+from medsae.sae.checkpoint import LATEST_NAME
 from medsae.sae.launch import Request, train
 from medsae.sae.sharding import is_needed
 from medsae.sae.tensors import load_tensors
@@ -61,6 +62,42 @@ def test_two_processes_train_what_one_trains(
     latents = [pl.read_parquet(folder / LATENTS_NAME) for folder in (one, two)]
     cosines = [table["max_decoder_cosine"].to_list() for table in latents]
     assert cosines[1] == pytest.approx(cosines[0], abs=1e-3)
+
+
+@pytest.mark.parametrize("shard_latents", [False, True])
+def test_two_processes_resample_from_the_same_inputs(run, sae_config, train_config, shard_latents):
+    sae = sae_config(n_latents=95, aux_coefficient=0)
+    never = train_config(60, dead_after_tokens=600)
+    config = train_config(60, dead_after_tokens=600, resample_every=20)
+    one, two = run("one", sae, config, 1), run("two", sae, config, 2, shard_latents)
+    assert difference(one, run("never", sae, never, 1)) > 0.1  # something was resampled
+    assert difference(one, two) < TOLERANCE
+
+
+def forget_after(folder, step):
+    """Leave ``folder`` as a run that was killed after its state of ``step``."""
+    for path in (*folder.glob("step_*"), folder / LATEST_NAME, folder / METRICS_NAME):
+        if not path.name.startswith("step_") or int(path.stem[5:]) > step:
+            path.unlink()
+
+
+@pytest.mark.parametrize("architecture", ["topk", "batch_topk"])
+def test_one_then_two_then_one_process_train_what_one_trains(
+    run, sae_config, train_config, architecture
+):
+    sae = sae_config(architecture=architecture, k_aux=8)
+    config = train_config(60, checkpoint_every=20, keep_last=9, dead_after_tokens=1500, ema=0.9)
+    whole, mixed = run("whole", sae, config, 1), run("mixed", sae, config, 1)
+    forget_after(mixed, 20)
+    run("mixed", sae, config, 2)
+    forget_after(mixed, 40)
+    run("mixed", sae, config, 1)
+    assert difference(whole, mixed) < TOLERANCE
+    columns = ["step", "l0", "val_l0", "val_fvu", "dead_fraction"]
+    tables = [pl.read_parquet(folder / METRICS_NAME).select(columns) for folder in (whole, mixed)]
+    for name in columns:
+        expected = tables[0][name].drop_nulls().to_list()
+        assert tables[1][name].drop_nulls().to_list() == pytest.approx(expected, rel=1e-3), name
 
 
 @pytest.mark.parametrize("shard_latents", [False, True])

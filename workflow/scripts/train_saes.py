@@ -8,20 +8,22 @@ from entry import job
 with job(snakemake):
     from pathlib import Path
 
-    from medsae.config import parse_config
+    from medsae.config import Layout, parse_config, together
     from medsae.sae import SAEConfig, TrainConfig
     from medsae.sae.run import train_together
 
-    params = snakemake.params
-    settings = [dict(sae) for sae in params.saes]
+    configured, wildcards = parse_config(snakemake.config), snakemake.wildcards
+    saes = configured.saes_of(configured.model(wildcards.model))
+    saes = together.members(wildcards.batch, saes, configured.seed)
+    layout = Layout(configured)
+    settings = [sae.defining() for sae in saes]
     trainings = [sae.pop("training") for sae in settings]  # all the same
-    configured = parse_config(snakemake.config).sae(params.names[0])
     train_together(
         [SAEConfig(**sae) for sae in settings],
-        TrainConfig(**trainings[0], **configured.training.runtime(), seed=params.seed),
+        TrainConfig(**trainings[0], **saes[0].training.runtime(), seed=configured.seed),
         [Path(path) for path in snakemake.input.train],
         [Path(path) for path in snakemake.input.val],
-        params.checkpoints,
-        configured.n_processes,
+        [layout.checkpoints(sae).format(sae=sae.name, **wildcards) for sae in saes],
+        saes[0].n_processes,
         snakemake.threads,
     )

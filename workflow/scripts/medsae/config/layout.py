@@ -7,7 +7,9 @@ configuration and already filled in.
 
 from math import ceil
 
+from medsae.config.sae_section import Sae
 from medsae.config.schema import Config
+from medsae.config.together import training_digest
 
 DEMO = "resources/demo"
 DEMO_SCANS = "resources/scans"
@@ -37,6 +39,14 @@ class Layout:
     def sae(self, name: str) -> str:
         """An artifact of one SAE on one layer."""
         return f"{self._corpus}/{{model}}/layer-{{layer}}/{{sae}}/{name}"
+
+    def checkpoints(self, sae: Sae) -> str:
+        """Folder of what is left of training ``sae``, named after what defines its weights."""
+        return self.sae(f"checkpoints/{training_digest(sae, self._config.seed)}")
+
+    def together(self, batch: str) -> str:
+        """Says that the SAEs of ``batch`` were trained, in one job (``medsae.config.together``)."""
+        return self.layer(f"together/{batch}.done")
 
     def image(self, name: str) -> str:
         """An artifact of the imaging study, shared by all encoders."""

@@ -5,7 +5,7 @@ for memory or time is submitted again with more (the profiles set ``retries``). 
 MB, time in minutes. Inputs that do not exist yet make Snakemake print ``<TBD>``.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -90,20 +90,33 @@ class Requests:
         return as_minutes(seconds, attempt)
 
     def sae_training_memory_mb(self, wildcards: Any, attempt: int = 1) -> int:
-        """Host memory of SAE training: each process with its shuffle buffer, and the state.
+        """Host memory of the training of one SAE."""
+        return self.saes_training_memory_mb([self._sae(wildcards)], wildcards, attempt)
 
-        On GPUs the host holds the state once, for checkpoints; without, once per process.
+    def saes_training_memory_mb(self, saes: Sequence[Sae], wildcards: Any, attempt: int = 1) -> int:
+        """Host memory of SAEs that train in one job: a shuffle buffer, and the state of each.
+
+        Every process has its own buffer and, on the CPU, its own copy of the state (at most: where
+        processes share the latents, they hold one between them). On GPUs the host has the state
+        once, while a checkpoint is written.
         """
-        sae, model = self._sae(wildcards), self._model(wildcards)
-        state = estimates.sae_training_device_bytes(sae, model.size.d_model)
-        process = estimates.process_bytes(sae.gpus) + estimates.shuffle_buffer_bytes(sae, model)
-        copies = 1 if sae.gpus else sae.n_processes
-        return as_mb(sae.n_processes * process + copies * state, attempt)
+        model, first = self._model(wildcards), saes[0]
+        state = sum(estimates.sae_training_device_bytes(sae, model.size.d_model) for sae in saes)
+        own = estimates.process_bytes(first.gpus) + estimates.shuffle_buffer_bytes(first, model)
+        copies = 1 if first.gpus else first.n_processes
+        return as_mb(first.n_processes * own + copies * state, attempt)
 
     def sae_training_runtime_min(self, wildcards: Any, attempt: int = 1) -> int:
-        """Time of SAE training."""
-        sae, d_model = self._sae(wildcards), self._model(wildcards).size.d_model
-        return as_minutes(estimates.sae_training_seconds(sae, d_model), attempt)
+        """Time of the training of one SAE."""
+        return self.saes_training_runtime_min([self._sae(wildcards)], wildcards, attempt)
+
+    def saes_training_runtime_min(
+        self, saes: Sequence[Sae], wildcards: Any, attempt: int = 1
+    ) -> int:
+        """Time of SAEs that train in one job, step by step in turn."""
+        d_model = self._model(wildcards).size.d_model
+        seconds = sum(estimates.sae_training_seconds(sae, d_model) for sae in saes)
+        return as_minutes(seconds, attempt)
 
     def sae_encoding_memory_mb(self, wildcards: Any, attempt: int = 1) -> int:
         """Host memory of a pass of a trained SAE over activations, which are streamed."""

@@ -114,8 +114,8 @@ class Sae(Section):
     together: FolderName | None = Field(
         None,
         description="SAEs with the same name here train in one job that reads the activations "
-        "once; their `training` must be the same. When one of them changes, only its weights "
-        "are trained again, but what follows runs again for all.",
+        "once; their `training` must be the same. One that joins later, or changes, is trained by "
+        "itself, and nothing of the others runs again.",
     )
     gpus: int = Field(0, ge=0, description="GPUs of one training job.")
     processes: int | None = Field(

@@ -84,7 +84,8 @@ def latest_state(
 
     def held(name: str, tensor: Tensor) -> Tensor:
         mine = parallel.shards_latents() and sharding.is_of_latents(name, tensor, names)
-        return sharding.own(tensor).clone() if mine else tensor
+        part = sharding.own(tensor).clone() if mine else tensor
+        return part.to(model.W_enc.device)  # at once: many processes may share the host's memory
 
     return load_tensors(paths[-1], held) if paths else None
 

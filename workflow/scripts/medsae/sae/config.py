@@ -79,7 +79,8 @@ class TrainConfig(_Json):
     ``warmup`` and ``decay_share``  shares of the steps at the start and at the end
     ``clip``          largest gradient norm; None does not clip
     ``ema``           decay per step of the averaged weights that are validated and kept as
-                      the best; None keeps the weights themselves
+                      the best (smaller at first, ``schedule.averaging_weight``); None keeps
+                      the weights themselves
     ``dead_after_tokens``  a latent that has not fired for so many tokens is dead
     ``resample_every``  steps between resamplings of dead latents; None never resamples
     ``k_start``       k at the first step, falling linearly to ``k`` over ``k_anneal`` of

@@ -5,7 +5,9 @@
 
 The first is the decoder forwards and, on the transposed pattern, the gradient of a weight
 matrix; the second is the gradient of the codes. Both read only the rows that are active, sum
-in float32 and never use atomics, so that the same batch gives the same bits.
+in float32 and never use atomics, so that these two give the same bits for the same input. That is
+not so of a whole step on CUDA: the gradients of b_enc, and of b_pre through them, are added by
+torch's ``index_add_``, which is atomic there.
 """
 
 import triton

@@ -1,14 +1,21 @@
 """Training in several processes of this machine, started by torchrun.
 
-python -m torch.distributed.run --standalone --nproc-per-node=N -m medsae.sae.launch REQUEST
+    the job                 ``train``: starts the next, and logs what all of them say
+    └─ torchrun             ``python -m medsae.sae.launch REQUEST N``: starts and watches N workers
+       └─ workers           ``python -m medsae.sae.launch REQUEST``: ``train_saes``
+
+Each ends when the one above it is gone, so that a job killed with SIGKILL leaves nothing behind.
 """
 
 import dataclasses
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +24,12 @@ from medsae.io import UserError, write_json
 from medsae.sae.config import SAEConfig, TrainConfig
 from medsae.sae.train import train_saes
 
+logger = logging.getLogger("medsae.sae")
+
 REQUEST_NAME = "request.json"
 ERROR_NAME = "error.txt"
+PARENT_KEY = "MEDSAE_PARENT"  # process id of the one above
+SECONDS_BETWEEN_LOOKS = 0.5
 
 
 @dataclass(frozen=True)
@@ -37,7 +48,8 @@ class Request:
 def train(request: Request, n_processes: int, n_threads: int) -> None:
     """Do what ``train_saes`` does, in ``n_processes`` that have ``n_threads`` together.
 
-    With CUDA there must be a GPU for each. Raises ``UserError`` as ``train_saes`` does.
+    With CUDA there must be a GPU for each. Raises ``UserError`` as ``train_saes`` does. What the
+    processes print goes to this one's log.
     """
     if n_processes == 1:
         train_saes(**_arguments(request))
@@ -47,21 +59,29 @@ def train(request: Request, n_processes: int, n_threads: int) -> None:
     error = folder / ERROR_NAME
     error.unlink(missing_ok=True)
     write_json(folder / REQUEST_NAME, _to_json(request))
-    command = [
-        *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
-        *(f"--nproc-per-node={n_processes}", "-m", "medsae.sae.launch"),
-        str(folder / REQUEST_NAME),
-    ]
     library = str(Path(__file__).parents[2])
     path = os.pathsep.join(filter(None, [library, os.environ.get("PYTHONPATH", "")]))
-    threads = str(max(1, n_threads // n_processes))
-    done = subprocess.run(
-        command, env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": threads}
-    )
+    changes = {
+        "PYTHONPATH": path,
+        "OMP_NUM_THREADS": str(max(1, n_threads // n_processes)),
+        PARENT_KEY: str(os.getpid()),
+    }
+    command = [sys.executable, "-m", "medsae.sae.launch", folder / REQUEST_NAME, str(n_processes)]
+    with subprocess.Popen(
+        command,
+        env={**os.environ, **changes},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    ) as running:
+        assert running.stdout is not None
+        for line in running.stdout:
+            logger.info("%s", line.rstrip())
     if error.exists():
         raise UserError(error.read_text(encoding="utf-8"))
-    if done.returncode:
-        raise RuntimeError(f"training in {n_processes} processes ended with {done.returncode}")
+    if running.returncode:
+        raise RuntimeError(f"training in {n_processes} processes ended with {running.returncode}")
 
 
 def _arguments(request: Request) -> dict[str, Any]:
@@ -91,14 +111,21 @@ def _from_json(values: dict[str, Any]) -> Request:
     )
 
 
+def _start_workers(path: Path, n_processes: int) -> None:
+    """What torchrun's process does."""
+    from torch.distributed import run
+
+    _end_with_parent()
+    os.environ[PARENT_KEY] = str(os.getpid())  # of the workers
+    module = ["-m", "medsae.sae.launch", str(path)]
+    run.main(["--standalone", f"--nproc-per-node={n_processes}", *module])
+
+
 def _work(path: Path) -> None:
-    """What each process does; the first reports."""
+    """What each worker does; the first reports."""
+    _end_with_parent()
     is_first = os.environ.get("RANK", "0") == "0"
-    logging.basicConfig(
-        level=logging.INFO if is_first else logging.WARNING,
-        format="%(asctime)s %(message)s",
-        datefmt="%H:%M:%S",
-    )
+    logging.basicConfig(level=logging.INFO if is_first else logging.WARNING, format="%(message)s")
     request = _from_json(json.loads(path.read_text(encoding="utf-8")))
     try:
         train_saes(**_arguments(request))
@@ -107,5 +134,21 @@ def _work(path: Path) -> None:
         sys.exit(1)
 
 
+def _end_with_parent() -> None:
+    """Have this process killed as soon as the one that started it has ended, however it did."""
+    parent = int(os.environ[PARENT_KEY])
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, name="parent-watcher", daemon=True).start()
+
+
 if __name__ == "__main__":
-    _work(Path(sys.argv[1]))
+    request_path, *counts = sys.argv[1:]
+    if counts:
+        _start_workers(Path(request_path), int(counts[0]))
+    else:
+        _work(Path(request_path))

@@ -89,8 +89,8 @@ class SparseAutoencoder(nn.Module, ABC):
     def objective(self, x: Tensor) -> Objective:
         """Loss terms of a batch x [n, d], normalised; differentiable."""
 
-    def after_step(self, code: Code) -> None:
-        """Update running statistics from the codes of a training step."""
+    def after_step(self, code: Code, step: int) -> None:
+        """Update running statistics from the codes of training step ``step``, from 0."""
 
     def pre_activations_at(self, centred: Tensor, pattern: Pattern, known: Tensor | None) -> Tensor:
         return pre_activations(centred, self.b_pre, self.W_enc, self.b_enc, pattern, known)

@@ -109,6 +109,22 @@ def gathered(values: Tensor) -> list[Tensor]:
     return [part[: int(n)] for part, n in zip(parts, lengths, strict=True)]
 
 
+def of_whole_batch(values: Tensor) -> Tensor:
+    """A vector with an entry for every token of the batch of all processes, from their parts."""
+    return torch.cat(gathered(values)) if shards_batches() else values
+
+
+def rows_of_whole_batch(x: Tensor, index: Tensor) -> Tensor:
+    """The rows ``index`` [m], the same everywhere, of the batch whose slice here is x [n, d]."""
+    if not shards_batches():
+        return x[index]
+    held = index - rank() * x.shape[0]
+    mine = (held >= 0) & (held < x.shape[0])
+    rows = x.new_zeros(index.numel(), x.shape[1])
+    rows[mine] = x[held[mine]]
+    return summed(rows)  # all but one summand are 0: the sum is exact
+
+
 def wait() -> None:
     """Return when every process has come here."""
     if is_parallel():

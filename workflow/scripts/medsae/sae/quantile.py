@@ -18,6 +18,7 @@ BINS_PER_OCTAVE = 48
 OCTAVES = 16
 HEADROOM_OCTAVES = 3
 FLUSH_ENTRIES = 1 << 22
+BLOCK_LATENTS = 8192  # of which values are sorted at once
 
 
 class QuantileSketch:
@@ -68,9 +69,10 @@ class QuantileSketch:
         lower = self._largest.gather(1, high.clamp_max(last)[:, None])[:, 0].double()
         result = upper + (above - low) * (lower - upper)
         result[self.counts == 0] = math.nan
-        estimated = high > last
-        if bool(estimated.any()):
-            result[estimated] = self._from_histogram(estimated, above[estimated])
+        estimated = (high > last).nonzero().flatten()
+        for start in range(0, estimated.numel(), BLOCK_LATENTS):
+            latents = estimated[start : start + BLOCK_LATENTS]
+            result[latents] = self._from_histogram(latents, above[latents])
         return result.float()
 
     def _flush(self) -> None:
@@ -88,11 +90,16 @@ class QuantileSketch:
         rank = torch.arange(latents.numel(), device=latents.device)
         rank -= (counts.cumsum(0) - counts)[inverse]
         kept = rank < self._capacity
-        width = int(counts.max().clamp_max(self._capacity))
-        fresh = torch.full((touched.numel(), width), -math.inf, device=values.device)
-        fresh[inverse[kept], rank[kept]] = values[kept]
-        merged = torch.cat([self._largest[touched], fresh], 1)
-        self._largest[touched] = merged.topk(self._capacity, dim=1, sorted=True).values
+        inverse, rank, values = inverse[kept], rank[kept], values[kept]
+        ends = torch.searchsorted(inverse, torch.arange(touched.numel() + 1, device=values.device))
+        for start in range(0, touched.numel(), BLOCK_LATENTS):
+            block = touched[start : start + BLOCK_LATENTS]
+            part = slice(int(ends[start]), int(ends[start + block.numel()]))
+            width = int(rank[part].max()) + 1
+            fresh = torch.full((block.numel(), width), -math.inf, device=values.device)
+            fresh[inverse[part] - start, rank[part]] = values[part]
+            merged = torch.cat([self._largest[block], fresh], 1)
+            self._largest[block] = merged.topk(self._capacity, dim=1, sorted=True).values
 
     def _add_to_histogram(self, latents: Tensor, values: Tensor) -> None:
         if not values.numel():

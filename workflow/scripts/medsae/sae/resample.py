@@ -3,13 +3,15 @@
 A dead latent starts again as the direction of an input that is badly reconstructed: inputs
 are drawn with probability ∝ ‖x − x̂‖⁴, the decoder row becomes the unit vector of x − b_pre,
 the encoder row that vector at a fifth of the living encoder rows' mean norm, the bias 0.
-Its optimiser moments start at 0.
+Its optimiser moments start at 0. Inputs are drawn from the batch of all processes together, so
+that any number of them draws the same.
 """
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from medsae.sae import sharding
+from medsae.sae import parallel, sharding
 from medsae.sae.model import SparseAutoencoder
 
 ENCODER_SHARE = 0.2
@@ -24,8 +26,11 @@ def resample(
     dead: Tensor,
     seed: int,
 ) -> None:
-    """Restart the latents numbered ``dead`` from the batch x [n, d] and its reconstruction."""
-    losses = (x - reconstruction).square().sum(1).square()
+    """Restart the latents numbered ``dead`` from the batch x [n, d] and its reconstruction.
+
+    Of several processes all call this, with the same ``dead`` where each holds every latent.
+    """
+    losses = parallel.of_whole_batch((x - reconstruction).square().sum(1).square())
     alive = torch.ones(model.n_latents, dtype=torch.bool, device=x.device)
     alive[dead] = False
     all_dead = ~sharding.everywhere(alive)
@@ -35,7 +40,8 @@ def resample(
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.multinomial(losses.cpu(), n_dead, replacement=True, generator=generator)
     place = sharding.own(all_dead.cumsum(0) - 1)[dead]
-    directions = torch.nn.functional.normalize(x[drawn.to(x.device)[place]] - model.b_pre, dim=1)
+    inputs = parallel.rows_of_whole_batch(x, drawn.to(x.device)[place])
+    directions = functional.normalize(inputs - model.b_pre, dim=1)
     counted = alive if n_dead < all_dead.numel() else torch.ones_like(alive)
     norms = torch.linalg.vector_norm(model.W_enc, dim=1)
     norm = sharding.total(norms[counted].sum()) / sharding.total(counted.sum())

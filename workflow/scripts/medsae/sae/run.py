@@ -9,6 +9,7 @@ from medsae.device import best_device
 from medsae.io import atomic_path
 from medsae.sae.config import SAEConfig, TrainConfig
 from medsae.sae.launch import Request, train
+from medsae.sae.train import is_finished
 from medsae.store import open_shard
 
 
@@ -29,7 +30,8 @@ def train_and_publish(
     folder = run_folder(checkpoints, [*train_shards, *val_shards])
     device = best_device().type
     request = Request([sae], training, list(train_shards), list(val_shards), [folder], device)
-    train(request, n_processes, n_threads)
+    if not is_finished(folder, sae, training):
+        train(request, n_processes, n_threads)
     for path in outputs:
         with atomic_path(path) as temporary:
             shutil.copyfile(folder / Path(path).name, temporary)
@@ -46,11 +48,19 @@ def train_together(
 ) -> None:
     """Train ``saes`` on the same batches, each under its own of ``checkpoints``.
 
-    ``train_and_publish`` then finds every run finished.
+    Those that are finished already are not even loaded; ``train_and_publish`` then finds all so.
     """
     folders = [run_folder(place, [*train_shards, *val_shards]) for place in checkpoints]
+    waiting = [
+        (sae, folder)
+        for sae, folder in zip(saes, folders, strict=True)
+        if not is_finished(folder, sae, training)
+    ]
+    if not waiting:
+        return
+    configs, places = [sae for sae, _ in waiting], [folder for _, folder in waiting]
     device = best_device().type
-    request = Request(list(saes), training, list(train_shards), list(val_shards), folders, device)
+    request = Request(configs, training, list(train_shards), list(val_shards), places, device)
     train(request, n_processes, n_threads)
 
 

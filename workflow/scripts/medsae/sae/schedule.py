@@ -1,4 +1,4 @@
-"""Learning rate and k as functions of the step, so that nothing about them is state."""
+"""What changes with the step as functions of the step, so that nothing about it is state."""
 
 import math
 
@@ -37,3 +37,12 @@ def active_k(sae: SAEConfig, train: TrainConfig, step: int) -> int:
     if train.k_start is None or step >= anneal_steps:
         return sae.k
     return round(train.k_start + (sae.k - train.k_start) * step / anneal_steps)
+
+
+def averaging_weight(decay: float, step: int) -> float:
+    """Weight of the newest value in a running mean with ``decay``, at step ``step`` from 0.
+
+    1 − min(decay, (1 + step) / (20 + step)): while fewer than 19 / (1 − decay) steps lie behind,
+    the mean is over about their last twentieth, so that no first value lingers in a short run.
+    """
+    return 1 - min(decay, (1 + step) / (20 + step))

@@ -22,7 +22,7 @@ from medsae.sae.checkpoint import (
     save_checkpoint,
     save_state,
 )
-from medsae.sae.config import SAEConfig, TrainConfig, save_config
+from medsae.sae.config import CONFIG_NAME, SAEConfig, TrainConfig, load_config, save_config
 from medsae.sae.curves import EventLog
 from medsae.sae.initialize import SAMPLE_ROWS, initialize
 from medsae.sae.metrics import peak_memory_mb
@@ -101,8 +101,8 @@ def train_saes(
     Each folder receives ``best.safetensors`` and ``latest.safetensors`` (for ``load_sae``),
     ``cfg.json``, ``best_meta.json``, ``train_metrics.parquet``, ``latents.parquet``, and
     the last training states ``step_*.safetensors``. A run that was killed goes on from its
-    newest state and ends with the same weights, on CPU to the bit. Raises ``UserError`` if
-    a folder holds a run with another configuration.
+    newest state and ends with the same weights, on CPU to the bit, on CUDA up to the order of
+    atomic sums. Raises ``UserError`` if a folder holds a run with another configuration.
 
     Started by torchrun in several processes (``medsae.sae.launch``), they share the work: the
     batches (``medsae.sae.parallel``) or, with ``shard_latents``, the latents
@@ -131,6 +131,16 @@ def train_saes(
         ]
         _loop(runs, train_config, train_store, val_store, device)
         return [_finish(run) for run in runs]
+
+
+def is_finished(folder: Path, sae: SAEConfig, train: TrainConfig) -> bool:
+    """Whether ``folder`` holds all that ``train_saes`` leaves there of this very run."""
+    names = (BEST_NAME, LATEST_NAME, META_NAME, LATENTS_NAME, METRICS_NAME, CONFIG_NAME)
+    if not all((folder / name).exists() for name in names):
+        return False
+    saved, saved_train = load_config(folder / CONFIG_NAME)
+    same_training = saved_train is not None and saved_train.defining() == train.defining()
+    return same_training and saved.to_dict() == sae.to_dict()
 
 
 def _start(

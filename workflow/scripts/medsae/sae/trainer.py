@@ -16,7 +16,7 @@ from medsae.sae.metrics import FIRING, QualityMeter
 from medsae.sae.model import Objective, SparseAutoencoder
 from medsae.sae.optimizer import build_optimizer
 from medsae.sae.resample import resample
-from medsae.sae.schedule import active_k, base_learning_rate, learning_rate
+from medsae.sae.schedule import active_k, averaging_weight, base_learning_rate, learning_rate
 from medsae.sae.sparse import forget_gradient, gradient_of
 
 CACHE_BYTES = 1 << 20
@@ -80,11 +80,10 @@ class Trainer:
         self.optimizer.step()
         if model.unit_norm_decoder:
             _restore_unit_norms(model.W_dec)
-        model.after_step(objective.code)
+        model.after_step(objective.code, self.step_number)
         if self.train.ema is not None:
-            torch._foreach_lerp_(
-                self.averages, [p.data for p in self.parameters], 1 - self.train.ema
-            )
+            weight = averaging_weight(self.train.ema, self.step_number)
+            torch._foreach_lerp_(self.averages, [p.data for p in self.parameters], weight)
         self._count_firings(objective, x.shape[0])
         self._resample(x, objective.reconstruction)
         self.meter.add(x, objective.reconstruction, objective.code)
@@ -185,8 +184,6 @@ class Trainer:
         dead = self.dead.nonzero().flatten()
         seed = self.train.seed + self.step_number
         resample(self.model, self.optimizer, x, reconstruction.detach(), dead, seed)
-        if parallel.shards_batches():
-            parallel.from_first(p.data for p in self.parameters)
         self.tokens_since_fired[dead] = 0  # a fresh latent has its full time to fire
 
     def _clip(self) -> Tensor:

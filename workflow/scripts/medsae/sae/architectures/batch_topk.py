@@ -2,7 +2,8 @@
 
 Tokens share a budget of k latents on average. At inference a token must not depend on the
 others, so the gate is z = u · 1[u > θ], with θ a running mean of the smallest activation
-that training batches kept.
+that training batches kept. The mean begins short and grows (``schedule.averaging_weight``):
+activations change fast at first, and what they were then must not outlive a short run.
 
 Loss: mean (x − x̂)² / Var(x); the trainer adds AuxK.
 """
@@ -13,6 +14,7 @@ from torch import Tensor
 from medsae.sae.architectures.registry import register
 from medsae.sae.config import SAEConfig
 from medsae.sae.model import Objective, SparseAutoencoder
+from medsae.sae.schedule import averaging_weight
 from medsae.sae.selection import above_threshold, top_k_per_batch
 from medsae.sae.sparse import Code
 
@@ -51,14 +53,15 @@ class BatchTopK(SparseAutoencoder):
         return Code(pattern, self.pre_activations_at(centred, pattern, known).relu())
 
     @torch.no_grad()
-    def after_step(self, code: Code) -> None:
+    def after_step(self, code: Code, step: int) -> None:
         if self._smallest is not None:
-            update_threshold(self.threshold, self._smallest)
+            update_threshold(self.threshold, self._smallest, step)
 
 
-def update_threshold(threshold: Tensor, smallest: float) -> None:
+def update_threshold(threshold: Tensor, smallest: float, step: int) -> None:
     """Running mean of the smallest kept activation, in place; the first one starts it."""
     if float(threshold) == UNSET:
         threshold.fill_(smallest)
     else:
-        threshold.lerp_(torch.full_like(threshold, smallest), 1 - THRESHOLD_DECAY)
+        weight = averaging_weight(THRESHOLD_DECAY, step)
+        threshold.lerp_(torch.full_like(threshold, smallest), weight)

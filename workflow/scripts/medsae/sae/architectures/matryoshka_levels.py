@@ -84,10 +84,10 @@ class MatryoshkaLevels(SparseAutoencoder):
         return Objective(reconstruction, code, terms, torch.cat(fired))
 
     @torch.no_grad()
-    def after_step(self, code: Code) -> None:
+    def after_step(self, code: Code, step: int) -> None:
         for threshold, smallest in zip(self.thresholds, self._smallest, strict=True):
             if smallest is not None:
-                update_threshold(threshold, smallest)
+                update_threshold(threshold, smallest, step)
 
     def _part(self, level: int) -> tuple[Tensor, Tensor]:
         held = sharding.local_rows(0, self.sizes[level])
