@@ -17,7 +17,13 @@ from medsae.polysemy.probes import (
 from medsae.polysemy.sense_probes import cross_validate, out_of_fold_scores
 from medsae.polysemy.sparse import read_lemmas, sense_sample
 from medsae.polysemy.splits import discovery_half
-from medsae.statistics import benjamini_hochberg, permuted_labels, precision_at_top, stream
+from medsae.statistics import (
+    NOT_EXCHANGEABLE,
+    benjamini_hochberg,
+    permuted_labels,
+    precision_at_top,
+    stream,
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -192,9 +198,9 @@ def test_patients_that_all_have_the_same_senses_leave_nothing_to_permute(
     term = of_terms(senses)["term"]
     assert term["auroc"] is not None
     assert term["pvalue"] is None and term["qvalue"] is None
-    assert term["reason"] == sense_probes.NOTHING_TO_PERMUTE
+    assert term["reason"] == NOT_EXCHANGEABLE
     assert single["pvalue"].is_null().all() and single["qvalue"].is_null().all()
-    assert (single["reason"] == sense_probes.NOTHING_TO_PERMUTE).all() and len(single)
+    assert (single["reason"] == NOT_EXCHANGEABLE).all() and len(single)
 
 
 def test_precision_does_not_depend_on_the_order_of_equal_scores():

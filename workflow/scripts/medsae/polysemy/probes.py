@@ -20,7 +20,6 @@ from scipy.stats import rankdata
 from medsae.io import progress
 from medsae.polysemy.columns import POLYSEMOUS, SENSE_PROBES, SINGLE_PROBES, tidy
 from medsae.polysemy.sense_probes import (
-    NOTHING_TO_PERMUTE,
     PRECISION_K,
     TIE,
     sense_probe_rows,
@@ -34,6 +33,7 @@ from medsae.polysemy.sparse import (
 )
 from medsae.polysemy.splits import discovery_half
 from medsae.statistics import (
+    NOT_EXCHANGEABLE,
     benjamini_hochberg,
     permutations_needed,
     permuted_labels,
@@ -169,7 +169,7 @@ def _single_rows(
                     "auroc_null": np.nanmean(null, axis=0),
                     "auroc_null_high": np.nanquantile(null, 0.975, axis=0),
                     "pvalue": np.where(still, np.nan, pvalue),
-                    "reason": [NOTHING_TO_PERMUTE if each else None for each in still],
+                    "reason": [NOT_EXCHANGEABLE if each else None for each in still],
                 },
                 schema_overrides={"reason": pl.String},
             ).with_columns(

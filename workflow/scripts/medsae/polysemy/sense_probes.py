@@ -31,6 +31,7 @@ from sklearn.linear_model import LogisticRegression
 from medsae.polysemy.sparse import SenseSample, cap_by_patient, codes_of
 from medsae.polysemy.splits import deal_patients
 from medsae.statistics import (
+    NOT_EXCHANGEABLE,
     auroc,
     cluster_weights,
     percentile_interval,
@@ -60,7 +61,6 @@ PRECISION_K = 10
 TIE = 1e-12
 
 FEW_PATIENTS = "too few patients for two folds with both classes"
-NOTHING_TO_PERMUTE = "not testable: exchanging labels among patients changes nothing"
 
 
 @dataclass(frozen=True)
@@ -249,7 +249,7 @@ def _judge(
             np.mean(areas, axis=0),
             result.null[probed].mean(0),
         )
-        | {"reason": None if tested else NOTHING_TO_PERMUTE}
+        | {"reason": None if tested else NOT_EXCHANGEABLE}
         | shared
     )
     return [term, *rows]
