@@ -66,9 +66,9 @@ def test_two_processes_train_what_one_trains(
 
 @pytest.mark.parametrize("shard_latents", [False, True])
 def test_two_processes_resample_from_the_same_inputs(run, sae_config, train_config, shard_latents):
-    sae = sae_config(n_latents=95, aux_coefficient=0)
-    never = train_config(60, dead_after_tokens=600)
-    config = train_config(60, dead_after_tokens=600, resample_every=20)
+    sae = sae_config(n_latents=401, k=1, aux_coefficient=0)
+    never = train_config(20, dead_after_tokens=256)
+    config = train_config(20, dead_after_tokens=256, resample_every=8)
     one, two = run("one", sae, config, 1), run("two", sae, config, 2, shard_latents)
     assert difference(one, run("never", sae, never, 1)) > 0.1  # something was resampled
     assert difference(one, two) < TOLERANCE

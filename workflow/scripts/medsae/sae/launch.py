@@ -66,7 +66,8 @@ def train(request: Request, n_processes: int, n_threads: int) -> None:
         "OMP_NUM_THREADS": str(max(1, n_threads // n_processes)),
         PARENT_KEY: str(os.getpid()),
     }
-    command = [sys.executable, "-m", "medsae.sae.launch", folder / REQUEST_NAME, str(n_processes)]
+    arguments = (str(folder / REQUEST_NAME), str(n_processes))
+    command = [sys.executable, "-m", "medsae.sae.launch", *arguments]
     with subprocess.Popen(
         command,
         env={**os.environ, **changes},
