@@ -1,4 +1,6 @@
 # Configuration, paths and resources: what every stage shares.
+import hashlib
+import json
 import re
 import sys
 from pathlib import Path
@@ -31,7 +33,7 @@ wildcard_constraints:
     model="|".join(map(re.escape, MODELS)),
     sae="|".join(map(re.escape, [*SAES, *(sae.name for sae in IMAGE_GRID)])),
     layer=r"\d+",
-    batch=r"[0-9a-f-]+",
+    group=r"[0-9a-f-]+",
     shard=r"(train|val)-\d{5}",
     part=r"part-\d{4}",
 
@@ -97,6 +99,12 @@ def notes_if_there(path):
     return []
 
 
+def activations_of_part(wildcards):
+    """The shards of activations whose top latents one job exports."""
+    pattern = rules.extract_activations.output.activations
+    return shards(pattern, PARTS[wildcards.part])
+
+
 def language_model(wildcards):
     """The folder of a language model as an input, where a rule makes it."""
     model = MODELS[wildcards.model]
@@ -129,9 +137,9 @@ def checkpoint_folder(wildcards):
     return L.checkpoints(SAES[wildcards.sae]).format(**wildcards)
 
 
-def of_batch(wildcards):
+def of_group(wildcards):
     """The SAEs that train in one job."""
-    return together.members(wildcards.batch, C.saes_of(MODELS[wildcards.model]), C.seed)
+    return together.members(wildcards.group, C.saes_of(MODELS[wildcards.model]), C.seed)
 
 
 def recognition_settings(source):
@@ -147,7 +155,7 @@ def trained_together(wildcards):
         place = L.checkpoints(sae).format(**dict(wildcards) | {"sae": sae.name})
         return any(Path(place).glob(together.TRAINED))
 
-    place = L.together("{batch}").format(batch="*", **wildcards)
+    place = L.together("{group}").format(group="*", **wildcards)
     made = [path.stem for path in Path(place).parent.glob(Path(place).name)]
     batch = together.batch_of(
         SAES[wildcards.sae],

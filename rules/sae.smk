@@ -1,32 +1,26 @@
 # Sparse autoencoders: trained, calibrated, applied to every token.
-def activations_of_part(wildcards):
-    """The shards of activations whose top latents one job exports."""
-    pattern = rules.extract_activations.output.activations
-    return shards(pattern, PARTS[wildcards.part])
-
-
-# No params: the name of a batch holds all that the weights of its members depend on.
+# No params: the name of a group holds all that the weights of its members depend on.
 rule train_saes:
     input:
         train=shards(rules.extract_activations.output.activations, L.train_shards),
         val=shards(rules.extract_activations.output.activations, L.val_shards),
     output:
-        done=touch(L.together("{batch}")),
+        done=touch(L.together("{group}")),
     log:
-        L.log("train_saes", "model", "layer", "batch"),
+        L.log("train_saes", "model", "layer", "group"),
     benchmark:
-        L.benchmark("train_saes", "model", "layer", "batch")
+        L.benchmark("train_saes", "model", "layer", "group")
     conda:
         "../envs/torch.yaml"
     threads: HALF
     resources:
         mem_mb=lambda wildcards, attempt: R.saes_training_memory_mb(
-            of_batch(wildcards), wildcards, attempt
+            of_group(wildcards), wildcards, attempt
         ),
         runtime=lambda wildcards, attempt: R.saes_training_runtime_min(
-            of_batch(wildcards), wildcards, attempt
+            of_group(wildcards), wildcards, attempt
         ),
-        gpu=lambda wildcards: of_batch(wildcards)[0].gpus,
+        gpu=lambda wildcards: of_group(wildcards)[0].gpus,
     message:
         "Training SAEs together on layer {wildcards.layer} of {wildcards.model}"
     script:

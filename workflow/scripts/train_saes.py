@@ -14,7 +14,7 @@ with job(snakemake):
 
     configured, wildcards = parse_config(snakemake.config), snakemake.wildcards
     saes = configured.saes_of(configured.model(wildcards.model))
-    saes = together.members(wildcards.batch, saes, configured.seed)
+    saes = together.members(wildcards.group, saes, configured.seed)
     layout = Layout(configured)
     settings = [sae.defining() for sae in saes]
     trainings = [sae.pop("training") for sae in settings]  # all the same
