@@ -36,10 +36,7 @@ def draw_ranking(ranking: pl.DataFrame) -> Figure:
                 axis.plot(value, row, marker, color=color, mfc=face, ms=5, zorder=3 + filled)
         stripes(axis, rows)
     for row, reason, n in zip(rows, ranking["reason"], ranking["n_targets"], strict=True):
-        if reason is not None:
-            annotate(needed, 0.01, row, str(reason))
-        else:
-            annotate(needed, 1.01, row, f"{n:.0f} targets")
+        annotate(needed, 1.01, row, f"{n:.0f} targets" if reason is None else "no rank")
     labels = [f"{name}  {sae}" for name, sae in ranking.select("base_model", "sae_config").rows()]
     places = [
         "" if place is None or np.isnan(place) else f"#{int(place)}"
@@ -49,5 +46,5 @@ def draw_ranking(ranking: pl.DataFrame) -> Figure:
     follow(needed)
     limits(mono, len(rows))
     mono.set_xlabel("M of the ten best features")
-    needed.set_xlabel("mean number of features needed (100: or more)")
+    needed.set_xlabel("features needed, mean (100: or more)")
     return figure
