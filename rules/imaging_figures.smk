@@ -43,6 +43,7 @@ rule plot_image_probes:
     input:
         probes=expand(rules.probe_embeddings.output.probes, encoder=ENCODERS),
         recovery=chosen_image_saes(rules.recover_performance.output.recovery),
+        ranking=L.image("config_ranking.csv"),
     output:
         probes=report(
             L.image("figures/probes.svg"),

@@ -17,8 +17,15 @@ MODEL_RULES = {
 
 
 IMAGE_RULES = {"find_scans", "prepare_image_encoder", "embed_slices"}
-# The rules that ask models are planned only once the SAEs are ranked; the last one is from the start.
-ASKING_RULES = {"interpret_features", "retrieve_by_language", "write_imaging_summary"}
+# The rules that ask models are planned only once the SAEs are ranked: a run that ranks them, and
+# goes on to the summary, will ask.
+ASKING_RULES = {"interpret_features", "retrieve_by_language"}
+ASKING_LATER = {"rank_configurations", "write_imaging_summary"}
+
+
+def asks(rules_to_run):
+    """Whether a run of `rules_to_run` asks models, or will once it has ranked the SAEs."""
+    return bool(ASKING_RULES & rules_to_run) or ASKING_LATER <= rules_to_run
 
 
 def preflight_checks(rules_to_run):
@@ -56,7 +63,7 @@ def preflight_checks(rules_to_run):
             "models": [model.model_dump(include=keys) for model in C.models],
             "ner_source": C.ner.source,
         }
-    if (IMAGE_RULES | ASKING_RULES) & rules_to_run:
+    if IMAGE_RULES & rules_to_run or asks(rules_to_run):
         checks["imaging"] = imaging_checks(rules_to_run)
     return checks
 
@@ -72,7 +79,7 @@ def imaging_checks(rules_to_run):
             if not source.path.startswith(L.demo_scans(""))
         ]
         encoders = [encoder.model_dump(include=keys) for encoder in C.imaging.encoders]
-    if ASKING_RULES & rules_to_run:
+    if asks(rules_to_run):
         asked = {
             role: model.model_dump()
             for role in ("explainer", "judge", "picker")

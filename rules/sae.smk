@@ -1,5 +1,5 @@
 # Sparse autoencoders: trained, calibrated, applied to every token.
-# No params: the name of a group holds all that the weights of its members depend on.
+# No params: the name holds the keys of its members, and these all that their weights depend on.
 rule train_saes:
     input:
         train=shards(rules.extract_activations.output.activations, L.train_shards),

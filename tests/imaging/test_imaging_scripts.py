@@ -2,15 +2,19 @@
 
 import json
 import logging
+import re
 import runpy
 from pathlib import Path
 from types import SimpleNamespace
 
 import polars as pl
 import pytest
+from matplotlib.text import Text
 
 from medsae.config.imaging_evaluation_section import Interpretation
 from medsae.imaging.result_columns import CONFIG_RANKING, FEATURE_SCORES, RECOVERY
+from medsae.report.imaging.data import RANKING_NUMBERS, read_table
+from medsae.report.imaging.quality import draw_quality
 
 CONTROLS = {
     "planted": {"control": None, "control_of": None},
@@ -127,7 +131,7 @@ def study(run, planted, tmp_path_factory):
     run("plot_image_quality", folder, in_all, {"quality": "quality.svg", "ranking": "ranking.svg"})
     tables = {name: [each[name] for each in both] for name in ("probes", "recovery", "metrics")}
     run(
-        "plot_image_probes", folder, tables,
+        "plot_image_probes", folder, tables | in_all,
         {"probes": "probes.svg", "probes_data": "probes.csv", "recovery": "recovery.svg",
          "recovery_data": "recovery.csv"},
     )  # fmt: skip
@@ -184,6 +188,90 @@ def test_the_summary_says_what_was_found_and_what_cannot_be_concluded(study):
     assert "No vision-language model was asked." in limits
     assert "The names of planted were judged by the same encoder" in limits
     assert "nan" not in text and "None" not in text
+
+
+@pytest.fixture(scope="module")
+def collapsed(study, run, planted, tmp_path_factory):
+    """The study once more with a control whose SAE collapsed and recovers one target only."""
+    folder = tmp_path_factory.mktemp("collapsed")
+    quality = pl.read_csv(planted.folder / "sae_quality.csv")
+    spoilt = pl.when(split="val").then(1.3).otherwise("fvu").alias("fvu")
+    quality.with_columns(spoilt).write_csv(folder / "sae_quality.csv")
+    recovery = pl.read_csv(study / "control" / "recovery.csv", infer_schema_length=None)
+    estimated = recovery.drop_nulls("recovery_above_chance").filter(split="test")
+    recovery.filter(target=estimated["target"][0]).write_csv(folder / "control_recovery.csv")
+
+    def each(name):
+        return [str(study / encoder / name) for encoder in ENCODERS]
+
+    tables = {
+        "probes": each("linear_probes.csv"),
+        "recovery": [each("recovery.csv")[0], str(folder / "control_recovery.csv")],
+        "metrics": each("interpretation/evaluation_metrics.json"),
+        "fingerprints": each("fingerprint_summary.csv"),
+        "languages": each("language_summary.csv"),
+        "slices": str(planted.folder / "slices.parquet"),
+        "quarantine": str(study / "quarantine.csv"),
+    }
+    tables |= run(
+        "rank_configurations", folder,
+        {
+            "scores": each("feature_scores.csv"),
+            "recovery": tables["recovery"],
+            "configs": [str(planted.folder / "cfg.json")] * 2,
+            "quality": [str(planted.folder / "sae_quality.csv"), str(folder / "sae_quality.csv")],
+        },
+        {"ranking": "config_ranking.csv", "chosen": "chosen.json"},
+        configurations=[
+            {"base_model": encoder, "sae_config": SAE} | CONTROLS[encoder] for encoder in ENCODERS
+        ],
+    )  # fmt: skip
+    run(
+        "plot_image_probes", folder, tables,
+        {"probes": "probes.svg", "probes_data": "probes.csv", "recovery": "recovery.svg",
+         "recovery_data": "recovery.csv"},
+    )  # fmt: skip
+    run(
+        "write_imaging_summary", folder, tables, {"markdown": "summary.md", "page": "summary.html"},
+        name="planted",
+        evaluation={"scored_on": ["val"], "fingerprints_on": ["test"], "language_on": ["test"]},
+        judged_on=["val"],
+    )  # fmt: skip
+    return folder
+
+
+def test_numbers_of_a_collapsed_control_are_not_set_beside_others(study, collapsed):
+    before, text = ((f / "summary.md").read_text(encoding="utf-8") for f in (study, collapsed))
+    n_targets = re.search(r"Over (\d+) targets", before)[1]
+    assert int(n_targets) > 1
+    assert re.search(r"Over (\d+) targets", text)[1] == n_targets  # as if there were no control
+    assert "random weights: no autoencoder can be used (collapsed: " in text and "FVU 1.30" in text
+    assert text.count("; random weights: ") == 1
+    details = text[text.index(f"## control: {SAE}") :]
+    assert "Nothing said of its features means anything." in details
+    assert "Nothing said of its features" not in text[: text.index(f"## control: {SAE}")]
+
+
+def test_a_collapsed_sae_is_left_out_of_the_curves_of_recovery(study, collapsed):
+    before, curves = (pl.read_csv(f / "recovery.csv") for f in (study, collapsed))
+    assert set(before["base_model"]) == set(ENCODERS)
+    assert set(curves["base_model"]) == {"planted"}
+    assert (
+        curves["n_targets"].to_list() == before.filter(base_model="planted")["n_targets"].to_list()
+    )
+
+
+def test_an_encoder_whose_saes_all_collapsed_is_in_the_figure_of_quality(collapsed):
+    ranking = read_table(collapsed / "config_ranking.csv", RANKING_NUMBERS)
+    assert ranking.filter(base_model="control")["recovery_at_10"].to_list() == [None]
+    points, shift = draw_quality(ranking).axes
+    assert {text.get_text() for text in shift.get_legend().get_texts()} == set(ENCODERS)
+    drawn = [line.get_ydata() for line in shift.lines if len(line.get_xdata()) == 3]
+    assert sorted(round(float(line[1]), 2) for line in drawn) == [-0.3, 0.8]
+    assert len(points.lines) == 2  # one SAE, and the line at zero
+    assert "There is no autoencoder." in {
+        text.get_text() for text in draw_quality(ranking.clear()).findobj(Text)
+    }
 
 
 def test_the_same_files_come_again(study, run, planted, tmp_path):

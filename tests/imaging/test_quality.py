@@ -58,6 +58,7 @@ def test_what_cannot_be_used_is_said(tmp_path, study):
     assert collapse(quality()) is None
     assert "FVU 1.20" in collapse(quality(val_fvu=1.2))
     assert "FVU nan" in collapse(quality(val_fvu=float("nan")))
+    assert "is not defined" in collapse(quality(val_fvu=None))
     assert "96% of its latents" in collapse(quality(dead=0.96))
     assert "on all validation slices or on none" in collapse(quality(n_varying=0))
     slices, _, sae, folder = study

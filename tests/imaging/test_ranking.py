@@ -193,6 +193,21 @@ def test_a_collapsed_sae_does_not_rank_and_says_why(tmp_path, spoilt, reason):
     assert chosen_configurations(ranking) == {"dino": "D_6_12"}
 
 
+def test_a_collapsed_control_is_no_measure(tmp_path):
+    best, worst = [0.6, 1.0, 1.0], [0.1, 0.5, 0.9]
+    ranking = config_ranking(
+        [
+            write_configuration(tmp_path, "dino", "a", 0.5, best, [4, 12]),
+            write_configuration(tmp_path, "dino", "b", 0.2, worst, [6, 12]),
+            write_configuration(tmp_path, "twin", "a", 0.9, best, [4, 12], of="dino", fvu=1.3),
+            write_configuration(tmp_path, "twin", "b", 0.1, worst, [6, 12], of="dino"),
+        ]
+    )
+    rows = {(row["base_model"], row["sae_config"]): row for row in ranking.iter_rows(named=True)}
+    for name in ("random_recovery_at_10", "random_M_config"):
+        assert rows["dino", "a"][name] is None and rows["dino", "b"][name] is not None
+
+
 def test_where_all_collapsed_one_is_shown_and_none_ranks(tmp_path):
     configurations = [
         write_configuration(tmp_path, "e", name, 0.5, [0.1, 0.5, 0.9], [4, 12], fvu=fvu)

@@ -31,6 +31,16 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path):
     assert list(tmp_path.iterdir()) == [target]
 
 
+def test_only_what_a_killed_writer_of_the_same_folder_left_is_removed(tmp_path):
+    own, neighbour = tmp_path / ".made.5.tmp", tmp_path / ".made.5.1.tmp"
+    for folder in (own, neighbour):
+        folder.mkdir()
+        (folder / "half").write_text("x")
+    write(tmp_path / "made", "one")
+    assert not own.exists()
+    assert [path.name for path in neighbour.iterdir()] == ["half"]  # the writer of "made.5" lives
+
+
 class Killed(BaseException):
     """What a dead process does: from here on nothing, not even cleaning up."""
 

@@ -3,6 +3,7 @@
 import polars as pl
 import pytest
 
+from medsae.config import together
 from medsae.sae import TrainConfig
 from medsae.sae.run import run_folder, train_and_publish, train_together
 
@@ -58,6 +59,28 @@ def test_other_data_have_another_folder(shards, tmp_path):
     train, val = shards
     assert run_folder(tmp_path, train) == run_folder(tmp_path, list(train))
     assert run_folder(tmp_path, train) != run_folder(tmp_path, val)
+
+
+def test_a_job_killed_on_other_data_leaves_no_member_looking_trained(
+    shards, sae_config, train_config, tmp_path, monkeypatch
+):
+    (first, other), val = shards
+    saes, folders = [sae_config(k=1), sae_config(k=2)], [tmp_path / "1", tmp_path / "2"]
+
+    def train(shard):
+        train_together(saes, train_config(10), [shard], val, folders)
+
+    def trained():
+        return [path.parent for folder in folders for path in folder.glob(together.TRAINED)]
+
+    train(first)
+    assert trained() == [run_folder(folder, [first, *val]) for folder in folders]
+    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+        patch.setattr("medsae.sae.trainer.Trainer.step", lambda *_: 1 / 0)
+        train(other)
+    assert trained() == []
+    train(other)
+    assert trained() == [run_folder(folder, [other, *val]) for folder in folders]
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -52,3 +53,27 @@ def test_a_bad_file_is_named_and_not_quoted(tmp_path, spoil, said):
     assert said in done.stdout
     assert len(done.stdout.strip().splitlines()) == 1
     assert "secret" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("to_run", "asked"),
+    [
+        ({"interpret_features"}, {"judge"}),
+        ({"retrieve_by_language", "write_imaging_summary"}, {"judge"}),
+        ({"rank_configurations", "write_imaging_summary"}, {"judge"}),
+        ({"write_imaging_summary"}, None),
+        ({"rank_configurations"}, None),
+        ({"find_scans"}, set()),
+        ({"find_scans", "rank_configurations", "write_imaging_summary"}, {"judge"}),
+    ],
+)
+def test_models_are_checked_by_a_run_that_will_ask_them(to_run, asked):
+    judge = SimpleNamespace(model_dump=lambda: {"endpoint": "http://127.0.0.1:1/v1"})
+    roles = SimpleNamespace(explainer=None, judge=judge, picker=None)
+    imaging = SimpleNamespace(sources=[], encoders=[], interpretation=roles)
+    nothing = SimpleNamespace(gold_senses=None, gold_spans=None, adapt=None)
+    names = {"C": SimpleNamespace(imaging=imaging, corpus=nothing, ner=nothing)}
+    text = (SCRIPT.parents[2] / "rules/preflight.smk").read_text()
+    exec(text[: text.index("\nonstart:")], names)  # what is Python of it
+    checks = names["preflight_checks"](to_run).get("imaging")
+    assert (None if checks is None else set(checks["asked"])) == asked

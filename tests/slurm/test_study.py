@@ -24,7 +24,7 @@ SHARDS = ("train-00000", "train-00001", "val-00000")
 
 
 def test_a_study_killed_twice_on_slurm_ends_as_the_local_one(
-    cluster, on_slurm, study, local_run, failing_jobs, tmp_path
+    cluster, on_slurm, config, study, local_run, failing_jobs, tmp_path
 ):
     # The submitting Snakemake dies in the middle of a shard, and all jobs with it.
     run = on_slurm(tmp_path, *study)
@@ -69,9 +69,10 @@ def test_a_study_killed_twice_on_slurm_ends_as_the_local_one(
     folder, run = local_run
     run.succeeds()
     assert differences(folder / "results", tmp_path / "results") == []
+    assert_every_job_asked_for_what_its_formula_says(cluster, config)
 
 
-def test_every_job_asks_for_what_its_formula_says(cluster, config):
+def assert_every_job_asked_for_what_its_formula_says(cluster, config) -> None:
     formulas = Requests(parse_config(config))
     wildcards = SimpleNamespace(model="tiny", sae="topk-1024")
     for rule, name in MEMORY.items():

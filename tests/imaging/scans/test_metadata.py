@@ -2,7 +2,9 @@
 
 import polars as pl
 
-from medsae.imaging.metadata import PUBLISHED, write_metadata
+from medsae.imaging.metadata import write_metadata
+
+PUBLISHED = ("image_id", "slice_idx", "slice_orientation", "image_path")
 
 
 def written(tmp_path, png):

@@ -132,7 +132,7 @@ class Requests:
         return as_minutes(seconds, attempt)
 
     def topk_runtime_min(self, wildcards: Any, input: Any, attempt: int = 1) -> int:
-        """Time of the export of the top latents of all shards."""
+        """Time of the export of the top latents of the shards of one part."""
         sae, model = self._sae(wildcards), self._model(wildcards)
         n_tokens = sum(map(_bytes, input.activations)) / estimates.activation_row_bytes(model)
         return as_minutes(estimates.topk_seconds(sae, model.size.d_model, n_tokens), attempt)

@@ -12,7 +12,6 @@ from medsae.imaging import columns as col
 from medsae.imaging.columns import PLANES
 from medsae.io import atomic_path, progress
 
-PUBLISHED = ("image_id", "slice_idx", "slice_orientation", "image_path")
 ORIENTATION = dict(zip(PLANES, "xyz", strict=True))
 
 

@@ -63,7 +63,9 @@ def read_quality(path: str | Path) -> dict[str, dict[str, Any]]:
 def collapse(quality: Mapping[str, Mapping[str, Any]]) -> str | None:
     """Why the features of an SAE mean nothing, whatever is measured on them; None if they may."""
     fvu = quality[CHOOSING]["fvu"]
-    if fvu is None or not fvu < 1:
+    if fvu is None:
+        return "collapsed: the unexplained variance of the validation slices is not defined"
+    if not fvu < 1:  # NaN too
         return (
             f"collapsed: the mean of the validation slices reconstructs them better (FVU {fvu:.2f})"
         )

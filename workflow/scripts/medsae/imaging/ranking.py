@@ -163,7 +163,11 @@ def config_ranking(configurations: list[dict[str, Any]]) -> pl.DataFrame:
         row["reason"] = entry["collapse"] or _reason(targets, size)
         rows.append(row)
     table = pl.DataFrame(rows, infer_schema_length=None)
-    twins = {(row["control_of"], row["sae_config"]): row for row in rows if row["control_of"]}
+    twins = {
+        (row["control_of"], row["sae_config"]): row
+        for row in rows
+        if row["control_of"] and not row["collapsed"]
+    }
     for name in ("recovery_at_10", "M_config"):
         values = [twins.get((row["base_model"], row["sae_config"]), {}).get(name) for row in rows]
         table = table.with_columns(pl.Series(f"random_{name}", values, dtype=pl.Float64))

@@ -1,8 +1,8 @@
 """Outputs appear whole or not at all."""
 
-import glob
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,8 +43,10 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     if aside.exists() and not target.exists():
         aside.replace(target)
     shutil.rmtree(aside, ignore_errors=True)
-    for stale in target.parent.glob(f".{glob.escape(target.name)}.*.tmp"):
-        shutil.rmtree(stale, ignore_errors=True)  # of a process that was killed
+    for stale in target.parent.glob(".*.tmp"):
+        # of a process that was killed; not those of a neighbour with a longer name
+        if re.fullmatch(rf"\.{re.escape(target.name)}\.\d+\.tmp", stale.name):
+            shutil.rmtree(stale, ignore_errors=True)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     temporary.mkdir(parents=True)
     try:

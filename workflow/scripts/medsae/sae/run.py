@@ -9,7 +9,7 @@ from medsae.device import best_device
 from medsae.io import atomic_path
 from medsae.sae.config import SAEConfig, TrainConfig
 from medsae.sae.launch import Request, train
-from medsae.sae.train import is_finished
+from medsae.sae.train import METRICS_NAME, is_finished
 from medsae.store import open_shard
 
 
@@ -49,8 +49,14 @@ def train_together(
     """Train ``saes`` on the same batches, each under its own of ``checkpoints``.
 
     Those that are finished already are not even loaded; ``train_and_publish`` then finds all so.
+    What tells that an SAE was finished on other data is removed first: a killed call must not
+    leave it looking trained. Its training states stay.
     """
     folders = [run_folder(place, [*train_shards, *val_shards]) for place in checkpoints]
+    for folder in folders:
+        for metrics in folder.parent.glob(f"*/{METRICS_NAME}"):
+            if metrics.parent != folder:
+                metrics.unlink()
     waiting = [
         (sae, folder)
         for sae, folder in zip(saes, folders, strict=True)

@@ -16,21 +16,22 @@ TITLE = "Quality of the autoencoder and what few features recover"
 
 def draw_quality(ranking: pl.DataFrame) -> Figure:
     """Variance explained against recovery at ten features, from ``config_ranking.csv``."""
-    table = ranking.drop_nulls(["val_fvu", "recovery_at_10"])
+    table = ranking.drop_nulls(["val_fvu"])
     if table.is_empty():
-        return sentence_figure(TITLE, "No target could be recovered on the held-out slices.")
+        return sentence_figure(TITLE, "There is no autoencoder.")
     styles = looks(table, "base_model")
     figure, (axis, shift) = page(
         3.2, ratios=(1.3, 1), left_in=0.9, right_in=1.9, share_y=False, gap_in=0.8
     )
     headline(
         figure, TITLE, "Left: validation slices. One point, one line per SAE. Grey: controls; "
-        "hollow: collapsed.",
+        "hollow: collapsed; without a point at left: no recovery to compare.",
     )  # fmt: skip
     for row in table.iter_rows(named=True):
         color, marker = styles[row["base_model"]]
         face = "white" if row["collapsed"] else color
-        axis.plot(1 - row["val_fvu"], row["recovery_at_10"], marker, color=color, mfc=face)
+        if row["recovery_at_10"] is not None:
+            axis.plot(1 - row["val_fvu"], row["recovery_at_10"], marker, color=color, mfc=face)
         fvu = [row[f"{split}_fvu"] for split in SPLITS]
         explained = [float("nan") if value is None else 1 - value for value in fvu]
         shift.plot(range(len(SPLITS)), explained, marker=marker, color=color, mfc=face, lw=0.9)

@@ -90,7 +90,9 @@ def _short(run: ImagingRun) -> list[str]:
 def _recovered(run: ImagingRun, encoder: str) -> str:
     """What ten features recover on held-out scans, the control on the same targets beside it."""
     twin = next((name for name, of in run.controls.items() if of == encoder), None)
-    pair = [encoder] if twin is None else [encoder, twin]
+    lost = {r["base_model"]: r["reason"] for r in _chosen_rows(run).iter_rows(named=True)
+            if r["collapsed"]}  # fmt: skip
+    pair = [encoder] if twin is None or twin in lost else [encoder, twin]
     curves = mean_curves(run.recovery.filter(pl.col("base_model").is_in(pair)), HELD_OUT)
     rows = {
         row["base_model"]: row
@@ -99,11 +101,13 @@ def _recovered(run: ImagingRun, encoder: str) -> str:
     if encoder not in rows:
         return (
             f"**{encoder}**: no target whose dense probe is above chance on the {HELD_OUT} scans"
-            + (" with trained and with random weights." if twin else ".")
+            + (" with trained and with random weights." if len(pair) == 2 else ".")
         )
     own = rows[encoder]
     beside = ""
-    if twin in rows:
+    if twin in lost:
+        beside = f"; random weights: no autoencoder can be used ({lost[twin]})"
+    elif twin in rows:
         beside = (
             f"; random weights: {rows[twin]['auroc']:.2f} where its embedding reaches "
             f"{rows[twin]['auroc_dense']:.2f}, {rows[twin]['recovery_above_chance']:.0%}"
@@ -210,7 +214,10 @@ def _number(value: float | None) -> str:
 
 
 def _details(run: ImagingRun, encoder: str) -> tuple[str, ...]:
+    own = _chosen_rows(run).filter(base_model=encoder).row(0, named=True)
     points = []
+    if own["collapsed"]:
+        points.append(f"{own['reason']}. Nothing said of its features means anything.")
     fingerprint = run.fingerprints[encoder]
     if fingerprint.height:
         points.append(_fingerprint(fingerprint))
