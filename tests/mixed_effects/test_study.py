@@ -13,7 +13,6 @@ from medsae.mixed_effects import (
     jaccard_table,
     save_models,
 )
-from medsae.mixed_effects.aggregate import lemma_ablations, lemma_entropies, lemma_overlaps
 from medsae.mixed_effects.data import NO_YES, sample_rows
 from medsae.mixed_effects.formulas import INTERCEPT, build_formula
 from medsae.mixed_effects.specifications import SPECIFICATIONS
@@ -107,6 +106,7 @@ def write_deltas(path, model, did, seed=2, n_lemmas=8):
                         "delta_ce": float(np.sinh(mean + lemma + effect + rng.normal(0, 0.03))),
                         "on_sense": on,
                         "linked": linked,
+                        "matched_to": None if linked else 100 * index + latent - 1,
                         "activation": activation,
                         "layer": 14,
                         "model": model,
@@ -320,42 +320,6 @@ def test_layers_that_models_do_not_share_are_nested_in_them(tmp_path):
     assert found["modelbeta"] == pytest.approx(means["beta"] - means["alpha"], abs=1e-6)
     for specification in ("unaggregated", "published"):
         assert "layer_16_of_beta" in formula_of(table, specification).text
-
-
-def test_a_term_weighs_its_senses_alike():
-    rows = [("a", "one", "one", "within", x) for x in (0.9, 0.7)]
-    rows += [("a", "two", "two", "within", 0.2)] + [("a", "one", "two", "cross", 0.1)] * 3
-    names = ["lemma", "sense_a", "sense_b", "pair_type", "jaccard"]
-    pairs = pl.DataFrame(rows, names, orient="row").with_columns(
-        model=pl.lit("m"), layer=pl.lit("1"), sae=pl.lit("s"), polysemy=pl.lit("polysemous")
-    )
-    assert lemma_overlaps(pairs, "jaccard")["delta"].to_list() == [pytest.approx(0.4)]
-
-
-def test_entropy_and_ablation_are_means_of_cells():
-    place = {"model": "m", "layer": "1", "sae": "s"}
-    senses = pl.DataFrame({"lemma": ["a", "a", "b"], "rarefied_normalized": [0.2, 0.4, 0.6]})
-    senses = senses.with_columns(
-        polysemy=pl.Series(["polysemous", "polysemous", "control"]),
-        **{name: pl.lit(value) for name, value in place.items()},
-    )
-    means = lemma_entropies(senses, "rarefied_normalized")["rarefied_normalized"]
-    assert means.to_list() == [pytest.approx(0.3), pytest.approx(0.6)]
-    cells = {("yes", "yes"): 0.5, ("no", "yes"): 0.1, ("yes", "no"): 0.2, ("no", "no"): 0.15}
-    deltas = pl.DataFrame(
-        [
-            {"lemma": "a", "linked": linked, "on_sense": on, "delta_ce": np.sinh(y + shift)}
-            | {"activation": np.exp(10 * y), **place}
-            for (linked, on), y in cells.items()
-            for shift in (-0.01, 0.01)
-        ]
-    )
-    did = lemma_ablations(deltas, "did").row(0, named=True)
-    assert did["did"] == pytest.approx(0.4 - 0.05)
-    assert did["log_activation"] == pytest.approx(10 * 0.35)
-    assert lemma_ablations(deltas, "on_sense")["on_sense"][0] == pytest.approx(0.4)
-    # without an occurrence of another sense there is no difference in differences
-    assert lemma_ablations(deltas.filter(on_sense="yes"), "did").is_empty()
 
 
 def test_degenerate_data_are_not_estimable_with_the_reason(tmp_path):

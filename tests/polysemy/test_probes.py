@@ -96,6 +96,15 @@ def test_single_probes_are_trained_on_one_half_and_judged_on_the_other(probed):
         assert row["n_test_positive"] == y[~train].sum()
 
 
+def test_without_linked_latents_no_single_latent_is_probed(probed, statistics, tmp_path):
+    _, path, linked, single, senses = probed
+    header = tmp_path / "linked.csv"
+    pl.read_csv(linked).clear().write_csv(header)
+    none, same = probe_latents(path, header, statistics)
+    assert none.is_empty() and none.columns == single.columns
+    assert same.equals(senses)
+
+
 def test_planted_latents_predict_their_sense(probed):
     *_, single, _ = probed
     own = single.filter(pl.col("lemma") == "split", pl.col("confirmed"))

@@ -7,9 +7,14 @@ once, so tests over terms need none of it to be modelled; what they generalise t
 
     overlap    Δ = mean_s W(s) − mean_{s<s'} C(s, s')       (as ``medsae.polysemy.jaccard``)
     entropy    mean over senses
-    ΔCE        y = asinh(ΔCE), cell means ȳ of linked or random latent, at own or other sense:
-               on_sense = ȳ(linked, own) − ȳ(random, own)
-               did      = on_sense − (ȳ(linked, other) − ȳ(random, other))
+    ΔCE        y = asinh(ΔCE); of each linked latent ℓ of a sense, at own (on) and at other
+               senses (off): d_ℓ = ȳ(ℓ) − ȳ(its controls), n_ℓ occurrences
+               on_sense = Σ_ℓ n_ℓ,on d_ℓ,on / Σ_ℓ n_ℓ,on
+               did      = Σ_ℓ w_ℓ (d_ℓ,on − d_ℓ,off) / Σ_ℓ w_ℓ,
+                          w_ℓ = n_ℓ,on n_ℓ,off / (n_ℓ,on + n_ℓ,off)
+
+As in ``medsae.polysemy.ablation_summary`` did compares each latent with itself: a difference of
+means over all latents would compare the costly ones, which fire at their own sense, with others.
 """
 
 import polars as pl
@@ -45,24 +50,40 @@ def lemma_entropies(senses: pl.DataFrame, measure: str) -> pl.DataFrame:
 def lemma_ablations(deltas: pl.DataFrame, contrast: str) -> pl.DataFrame:
     """``contrast`` (on_sense or did) of each term, and the same of ln(activation) of the latents.
 
-    Columns: contrast, ``log_activation``, lemma, place. A term without one of the cells has none.
+    Columns: contrast, ``log_activation``, lemma, place. A latent without controls takes no part,
+    for did neither one that fires on one side only; a term without any latent left has no row.
     """
+    linked = pl.col("linked").cast(pl.String) == "yes"
+    latent = ["lemma", "sense", "linked_latent", *PLACE]
     measures = {
         contrast: pl.col("delta_ce").arcsinh(),
         "log_activation": pl.col("activation").log(),
     }
-    cells = deltas.with_columns(pl.col("linked", "on_sense").cast(pl.String) == "yes")
-    rows = []
-    for name, value in measures.items():
 
-        def mean(linked: bool, on: bool, value: pl.Expr = value) -> pl.Expr:
-            here = (pl.col("linked") == linked) & (pl.col("on_sense") == on)
-            return value.filter(here & value.is_finite()).mean()
+    def difference(value: pl.Expr) -> pl.Expr:
+        finite = value.is_finite()
+        return value.filter(linked & finite).mean() - value.filter(~linked & finite).mean()
 
-        own = mean(True, True) - mean(False, True)
-        other = mean(True, False) - mean(False, False)
-        rows.append((own - other if contrast == "did" else own).alias(name))
-    return _finish(cells.group_by("lemma", *PLACE).agg(rows), contrast)
+    sides = (
+        deltas.with_columns(pl.coalesce("matched_to", "latent_id").alias("linked_latent"))
+        .group_by(*latent, pl.col("on_sense").cast(pl.String).alias("own"))
+        .agg(
+            linked.sum().cast(pl.Float64).alias("n"),
+            **{name: difference(value) for name, value in measures.items()},
+        )
+        .drop_nulls(list(measures))
+    )
+    rows = sides.filter(own="yes").with_columns(pl.col("n").alias("weight"))
+    if contrast == "did":
+        off = sides.filter(own="no")
+        rows = rows.join(off, on=latent, suffix="_off", nulls_equal=True).with_columns(
+            (pl.col("n") * pl.col("n_off") / (pl.col("n") + pl.col("n_off"))).alias("weight"),
+            *(pl.col(name) - pl.col(f"{name}_off") for name in measures),
+        )
+    weighted = [
+        (pl.col(name) * pl.col("weight")).sum() / pl.col("weight").sum() for name in measures
+    ]
+    return _finish(rows.group_by("lemma", *PLACE).agg(weighted), contrast)
 
 
 def _finish(table: pl.DataFrame, measure: str) -> pl.DataFrame:

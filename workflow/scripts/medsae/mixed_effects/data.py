@@ -66,12 +66,14 @@ def entropy_table(paths: Sequence[str | Path]) -> pl.DataFrame:
 def delta_ce_table(paths: Sequence[str | Path]) -> pl.DataFrame:
     """ΔCE of each latent at each occurrence, from every ``ablation_delta_ce.csv``.
 
-    ``latent`` is unique over all SAEs. The published formula takes all terms for polysemous
-    and has its context in the sense at which a latent is removed.
+    ``latent`` is unique over all SAEs; ``matched_to`` of a control is the ``latent_id`` whose
+    control it is, of a linked latent null; ``sense`` is the linked latent's. The published
+    formula takes all terms for polysemous and has its context in the sense at which a latent is
+    removed.
     """
     columns = {
         **dict.fromkeys(("delta_ce", "activation"), pl.Float64),
-        **dict.fromkeys(("lemma", "doc_id", "latent_id"), pl.String),
+        **dict.fromkeys(("lemma", "sense", "doc_id", "latent_id", "matched_to"), pl.String),
         **dict.fromkeys(("linked", "on_sense"), pl.Boolean),
     }
     place = pl.concat_str(["model", "layer", "sae", "latent_id"], separator="/")

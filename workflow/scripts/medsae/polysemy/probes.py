@@ -18,6 +18,7 @@ from scipy.special import expit
 from scipy.stats import rankdata
 
 from medsae.io import progress
+from medsae.polysemy.ablation_plan import read_linked
 from medsae.polysemy.columns import POLYSEMOUS, SENSE_PROBES, SINGLE_PROBES, tidy
 from medsae.polysemy.sense_probes import (
     PRECISION_K,
@@ -54,8 +55,7 @@ def probe_latents(
 
     ``linked``: sense_linked_latents.csv; its discovered latents are probed.
     """
-    found = pl.read_csv(linked, schema_overrides={"lemma": pl.String, "sense": pl.String})
-    found = found.filter(pl.col("discovered"))
+    found = read_linked(linked).filter(pl.col("discovered"))
     single: list[pl.DataFrame] = []
     senses: list[dict[str, Any]] = []
     polysemous = pl.col("kind").cast(pl.String) == POLYSEMOUS
