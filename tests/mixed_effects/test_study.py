@@ -8,130 +8,15 @@ from medsae.io import UserError
 from medsae.mixed_effects import (
     bridge,
     delta_ce_table,
-    entropy_table,
     fit_study,
-    jaccard_table,
     save_models,
 )
 from medsae.mixed_effects.data import NO_YES, sample_rows
-from medsae.mixed_effects.formulas import INTERCEPT, build_formula
+from medsae.mixed_effects.formulas import INTERCEPT
 from medsae.mixed_effects.specifications import SPECIFICATIONS
-from medsae.mixed_effects.study import prepared_rows
+from tests.mixed_effects.planted import tables, write_deltas
 
 rpy2 = pytest.importorskip("rpy2")
-
-MODELS = ("alpha", "beta")
-
-
-def write_jaccard(path, model, effect, seed=0, n_lemmas=12, per=60):
-    """Overlap = 0.3 + effect[model] within senses + lemma + notes + noise; controls have none."""
-    rng = np.random.default_rng(seed)
-    docs = {f"d{i}": x for i, x in enumerate(rng.normal(0, 0.02, 80))}
-    names = list(docs)
-    rows = []
-    for index in range(n_lemmas):
-        polysemous = index < n_lemmas - 4
-        lemma, slope = rng.normal(0, 0.04), rng.normal(0, 0.01)
-        for pair_type in ("within", "cross"):
-            for _ in range(per):
-                a, b = rng.choice(names, 2, replace=False)
-                y = 0.3 + lemma + docs[a] + docs[b] + rng.normal(0, 0.03)
-                if polysemous and pair_type == "within":
-                    y += effect + slope
-                rows.append(
-                    {
-                        "model": model,
-                        "layer": 14,
-                        "sae": "topk",
-                        "lemma": f"l{index}",
-                        "kind": "polysemous" if polysemous else "control",
-                        "pair_type": pair_type,
-                        "sense_a": "one",
-                        "sense_b": "one" if pair_type == "within" else "two",
-                        "jaccard_at_10": min(max(y, 0.0), 1.0),
-                        "jaccard": min(max(y, 0.0), 1.0),
-                        "doc_a": a,
-                        "doc_b": b,
-                        "patient_a": a,
-                        "patient_b": b,
-                    }
-                )
-    pl.DataFrame(rows).write_parquet(path)
-    return path
-
-
-def write_entropy(path, model, difference, seed=1, n_lemmas=24):
-    rng = np.random.default_rng(seed)
-    rows = []
-    for index in range(n_lemmas):
-        kind = "polysemous" if index % 2 else "control"
-        lemma = rng.normal(0, 0.02)
-        for sense in ("a", "b") if kind == "polysemous" else (None,):
-            y = 0.5 + lemma + (difference if kind == "polysemous" else 0) + rng.normal(0, 0.02)
-            rows.append(
-                {
-                    "lemma": f"l{index}",
-                    "sense": sense,
-                    "normalized_entropy": y,
-                    "rarefied_normalized": y,
-                    "kind": kind,
-                    "layer": 14,
-                    "model": model,
-                    "sae": "topk",
-                }
-            )
-    pl.DataFrame(rows).write_csv(path)
-    return path
-
-
-def write_deltas(path, model, did, seed=2, n_lemmas=8):
-    """asinh ΔCE = 0.1 + 0.05 linked + did · linked · on + 0.02 ln activation + lemma + noise."""
-    rng = np.random.default_rng(seed)
-    rows = []
-    for index in range(n_lemmas):
-        lemma = rng.normal(0, 0.02)
-        for latent in range(6):
-            effect = rng.normal(0, 0.02)
-            for occurrence in range(12):
-                on, linked = occurrence % 2 == 0, latent % 2 == 0
-                activation = float(rng.lognormal())
-                mean = 0.1 + 0.05 * linked + did * linked * on + 0.02 * np.log(activation)
-                rows.append(
-                    {
-                        "lemma": f"l{index}",
-                        "sense": "a",
-                        "latent_id": 100 * index + latent,
-                        "doc_id": f"d{rng.integers(40)}",
-                        "batch_idx": 0,
-                        "delta_ce": float(np.sinh(mean + lemma + effect + rng.normal(0, 0.03))),
-                        "on_sense": on,
-                        "linked": linked,
-                        "matched_to": None if linked else 100 * index + latent - 1,
-                        "activation": activation,
-                        "layer": 14,
-                        "model": model,
-                        "sae": "topk",
-                    }
-                )
-    pl.DataFrame(rows).write_csv(path)
-    return path
-
-
-def tables(folder, models=MODELS, shift=0.0):
-    pairs, entropy, deltas = [], [], []
-    for number, model in enumerate(models):
-        pairs.append(
-            write_jaccard(
-                folder / f"j{number}.parquet", model, 0.10 + 0.05 * number + shift, number
-            )
-        )
-        entropy.append(write_entropy(folder / f"e{number}.csv", model, 0.08, 10 + number))
-        deltas.append(write_deltas(folder / f"d{number}.csv", model, 0.15, 20 + number))
-    return {
-        "jaccard": jaccard_table(pairs),
-        "entropy": entropy_table(entropy),
-        "delta_ce": delta_ce_table(deltas),
-    }
 
 
 @pytest.fixture(scope="module")
@@ -245,81 +130,6 @@ def test_models_are_kept_for_r(study, tmp_path):
         "jaccard_at_10 unaggregated",
         "jaccard published",
     ]
-
-
-def formula_of(table, specification, response="jaccard"):
-    (spec,) = (
-        s for s in SPECIFICATIONS if (s.response, s.specification) == (response, specification)
-    )
-    return build_formula(spec, prepared_rows(spec, table))
-
-
-def test_constant_terms_are_dropped_and_named(tmp_path):
-    only = tables(tmp_path, models=("alpha",))["jaccard"]
-    formula = formula_of(only, "unaggregated")
-    assert formula.text == (
-        "jaccard ~ pair_type + (1 + pair_type | lemma) + (1 | doc_a) + (1 | doc_b)"
-    )
-    assert formula.dropped == "model (constant), layer (constant), sae (constant)"
-    # a term once: no random effect is needed
-    planned = formula_of(only, "planned")
-    assert (planned.text, planned.engine) == ("delta ~ 1", "lm")
-
-
-def with_layers(table, layers):
-    """``table`` once for each of the layers of each model."""
-    parts = [
-        table.filter(model=model).with_columns(layer=pl.lit(layer))
-        for model, of_model in layers.items()
-        for layer in of_model
-    ]
-    return pl.concat(parts)
-
-
-def test_a_layer_that_follows_from_the_model_is_dropped_with_the_reason(tmp_path):
-    table = with_layers(tables(tmp_path)["jaccard"], {"alpha": ["6"], "beta": ["9"]})
-    for specification in ("planned", "unaggregated"):
-        formula = formula_of(table, specification)
-        assert "model" in formula.text and "layer" not in formula.text
-        assert formula.dropped == "layer (follows from the terms before it), sae (constant)"
-        assert not formula.note
-
-
-def test_layers_that_models_share_are_a_factor(tmp_path):
-    table = with_layers(tables(tmp_path)["jaccard"], {"alpha": ["6", "9"], "beta": ["6", "9"]})
-    formula = formula_of(table, "planned")
-    assert formula.text == "delta ~ model + layer + (1 | lemma) + (1 | lemma_model)"
-    assert not formula.note
-
-
-def test_layers_that_models_do_not_share_are_nested_in_them(tmp_path):
-    table = tables(tmp_path)["jaccard"]
-    table = with_layers(table, {"alpha": ["10", "20"], "beta": ["8", "16"]})
-    effect = pl.when(layer="20").then(0.04).when(layer="16").then(-0.02).otherwise(0.0)
-    inside = pl.when(pair_type="within").then(effect).otherwise(0.0)
-    noise = np.random.default_rng(0).normal(0, 0.01, table.height)
-    table = table.with_columns(pl.col("jaccard") + inside + noise)
-    formula = formula_of(table, "planned")
-    assert formula.text == (
-        "delta ~ model + layer_20_of_alpha + layer_16_of_beta + (1 | lemma) + (1 | lemma_model)"
-    )
-    assert formula.dropped == "sae (constant)" and "nested" in formula.note
-    found = bridge.fit(formula.data, formula.text, formula.engine).coefficients
-    found = dict(found.filter(effect="fixed").select("term", "estimate").iter_rows())
-    assert found["layer_20_of_alpha"] == pytest.approx(0.04, abs=0.003)
-    assert found["layer_16_of_beta"] == pytest.approx(-0.02, abs=0.003)
-    # models on average over their own layers: half of each layer's effect is in it
-    whole = table.group_by("lemma", "model", "pair_type").agg(pl.col("jaccard").mean())
-    wide = whole.filter(pl.col("lemma").is_in([f"l{i}" for i in range(8)])).pivot(
-        "pair_type", index=["lemma", "model"], values="jaccard"
-    )
-    means = dict(
-        wide.group_by("model").agg((pl.col("within") - pl.col("cross")).mean()).iter_rows()
-    )
-    assert found[INTERCEPT] == pytest.approx(means["alpha"], abs=1e-6)
-    assert found["modelbeta"] == pytest.approx(means["beta"] - means["alpha"], abs=1e-6)
-    for specification in ("unaggregated", "published"):
-        assert "layer_16_of_beta" in formula_of(table, specification).text
 
 
 def test_degenerate_data_are_not_estimable_with_the_reason(tmp_path):

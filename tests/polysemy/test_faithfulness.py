@@ -10,6 +10,7 @@ import torch
 from medsae.io import UserError
 from medsae.polysemy.faithfulness import (
     FEW_PATIENTS,
+    NO_GAP,
     NOT_APPLICABLE,
     measure_faithfulness,
     sample_windows,
@@ -84,6 +85,18 @@ def test_a_trained_model_that_guesses_is_refused():
         measure_faithfulness(subject(model, sae), windows, False, 99, 0)
     row = measure_faithfulness(subject(model, sae), windows, True, 99, 0).row(0, named=True)
     assert row["ce_clean"] > math.log(97)
+
+
+def test_a_loss_that_is_not_shown_to_rise_gives_no_share():
+    # of random weights the loss rises by chance: its interval reaches zero
+    tokens = tokens_table()
+    ids = np.random.default_rng(1).integers(2, 97, tokens.height)
+    windows = sample_windows(tokens.with_columns(token_id=ids).lazy(), 20, seed=0)
+    row = measure_faithfulness(subject(llama(), tiny_sae()), windows, True, 99, 0)
+    row = row.row(0, named=True)
+    assert row["ce_mean_ablated"] > row["ce_clean"]
+    assert row["loss_recovered"] is None and row["reason"] == NO_GAP
+    assert "not shown to raise" in NO_GAP
 
 
 def test_few_held_out_patients_give_no_interval_and_no_share():

@@ -7,7 +7,7 @@ import pytest
 from medsae.polysemy import jaccard_pairs, jaccard_tables
 from medsae.polysemy.columns import JACCARD_AT_K, JACCARD_CROSS_SENSE, JACCARD_PAIRS
 from medsae.polysemy.jaccard_controls import N_CUTS
-from medsae.polysemy.jaccard_tables import measure_jaccard
+from medsae.polysemy.jaccard_tables import TOO_FEW_TESTED, measure_jaccard
 from medsae.statistics import NOT_EXCHANGEABLE
 
 PLANS = (
@@ -216,6 +216,38 @@ def test_patients_of_one_arrangement_have_no_p_and_the_reason(plant, write_laten
         assert row["pvalue"] is None and row["qvalue"] is None and row["n_permutations"] is None
         assert row["reason"] == NOT_EXCHANGEABLE
         assert row["delta_low"] < row["delta"] < row["delta_high"]
+
+
+def test_a_sense_of_one_patient_among_the_tested_has_no_p_and_the_reason(
+    monkeypatch, plant, write_latents, statistics
+):
+    table = plant({"lemma": "a", "n_patients": 30, "mixed_patients": 0.0})
+    rare = table.filter(pl.col("sense") == "two")["patient_id"].unique().sort()[:4].to_list()
+    few = table.filter((pl.col("sense") == "one") | pl.col("patient_id").is_in(rare))
+
+    def cap(lemma, limit, rng):
+        kept = np.ones(len(lemma), dtype=bool)
+        if limit == jaccard_tables.MAX_TESTED:
+            kept = (~lemma.table["patient_id"].is_in(rare[1:])).to_numpy()
+        return kept
+
+    terms, _, _ = measure_jaccard(write_latents(few, "all.parquet"), [8], statistics)
+    assert terms.filter(kind="polysemous")["pvalue"].is_not_null().all()
+    monkeypatch.setattr(jaccard_tables, "cap_by_patient", cap)
+    terms, _, _ = measure_jaccard(write_latents(few, "capped.parquet"), [8], statistics)
+    for row in terms.filter(kind="polysemous").iter_rows(named=True):
+        assert row["delta"] is not None
+        assert row["pvalue"] is None and row["n_permutations"] is None
+        assert row["reason"] == TOO_FEW_TESTED
+
+
+def test_without_any_occurrence_the_tables_are_empty(plant, write_latents, statistics):
+    none = plant({"lemma": "a"}).clear()
+    tables = measure_jaccard(write_latents(none), [8], statistics)
+    for table, columns in zip(
+        tables, (JACCARD_AT_K, JACCARD_CROSS_SENSE, JACCARD_PAIRS), strict=True
+    ):
+        assert table.is_empty() and table.columns == list(columns)
 
 
 def test_a_sense_of_few_patients_has_no_interval(plant, write_latents, statistics):

@@ -1,3 +1,5 @@
+from collections import Counter
+
 import numpy as np
 import polars as pl
 import pytest
@@ -154,10 +156,25 @@ def test_discoveries_without_effect_are_rare(plant, write_latents, statistics):
 
 
 def test_label_blind_prefilter(plant, write_latents, statistics):
-    # labels permuted: the same latents are tested
+    # a latent is tested for both senses if it fires and is silent often enough, whatever is meant
     table = plant({"lemma": "a", "strength": 0.3, "n_patients": 60})
-    one = find_sense_linked_latents(write_latents(table), statistics)
-    assert one["n_tests"][0] % 2 == 0
+    path = write_latents(table)
+    one = find_sense_linked_latents(path, statistics)
+    (lemma,) = read_lemmas(path, kinds=("polysemous",))
+    sample = sense_sample(lemma, statistics["min_occurrences"])
+    half = discovery_half(sample, statistics["seed"])
+    notes: dict[str, set[int]] = {}
+    for doc_id, latents in zip(
+        sample.latents.table["doc_id"].filter(pl.Series(half)),
+        sample.latents.codes[np.flatnonzero(half)].toarray() > 0,
+        strict=True,
+    ):
+        notes.setdefault(doc_id, set()).update(np.flatnonzero(latents).tolist())
+    fires = Counter(latent for latents in notes.values() for latent in latents)
+    enough = linked_latents.MIN_DOCUMENTS
+    n_tested = sum(enough <= n <= len(notes) - enough for n in fires.values())
+    assert 0 < n_tested < len(fires)
+    assert one["n_tests"].unique().to_list() == [2 * n_tested]
     assert one["n_lemma_hits"].min() >= linked_latents.MIN_DOCUMENTS
 
 

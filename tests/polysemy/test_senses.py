@@ -177,6 +177,16 @@ def test_the_interval_of_the_accuracy_knows_that_patients_err_alike():
     assert covered >= binom.ppf(0.0005, 300, 0.93)
 
 
+def test_patients_alike_by_chance_are_no_surer_than_independent_occurrences():
+    patient = np.repeat(np.arange(20), 10)
+    right = np.tile(np.arange(10) < 8, 20)
+    right[[9, 10]] = True, False  # the first patient 9 of 10, the second 7: others all 8
+    share, low, high = _share_by_patient(right, patient)
+    independent = wilson_interval(right.sum(), len(right))
+    assert share == pytest.approx(0.8)
+    assert low <= independent[0] < independent[1] <= high
+
+
 def test_an_accuracy_without_errors_is_as_sure_as_there_are_patients():
     share, low, high = _share_by_patient(np.ones(60, bool), np.repeat(np.arange(6), 10))
     assert share == high == 1.0 and 0.4 < low < 0.55

@@ -6,9 +6,11 @@ import re
 import polars as pl
 import pytest
 
+from medsae.polysemy.ablation_summary import ALL_TERMS
 from medsae.report import headline as numbers
 from medsae.report.document import Bullets, Heading, Paragraph, Table, to_html, to_markdown, to_rst
 from medsae.report.findings import Run, headline, limits
+from medsae.report.layers import compare_places
 from medsae.report.means import mean_over_terms
 from medsae.report.phrases import estimated, listed, q_is, share
 from medsae.report.summary import front_page, write_summary
@@ -177,6 +179,29 @@ def test_a_separated_term_within_random_cuts_of_controls_is_a_caution(make_run, 
     assert not any("random cuts" in point for point in limits(make_run(summaries=summaries)))
 
 
+def test_a_term_without_controls_is_neither_beyond_nor_within_chance(make_run, jaccard):
+    unmatched = pl.when(lemma="block").then(None).otherwise("chance_delta_95")
+    table = jaccard.with_columns(unmatched.alias("chance_delta_95"))
+    overlap = numbers.summarise_overlap(table)
+    assert overlap["n_terms_separated"] == 5
+    assert overlap["n_terms_separated_beyond_chance"] == 3
+    assert overlap["terms_separated_within_chance"] == ["discharge"]
+    (place,) = compare_places(table).iter_rows(named=True)
+    assert (place["n_separated"], place["n_beyond_chance"]) == (5, 3)
+    summaries = [summary | {"overlap": overlap} for summary in make_run().summaries]
+    point = headline(make_run(summaries=summaries))[0]
+    assert "3 of the separated differ by more than 95% of random cuts of terms with one" in point
+
+
+def test_without_any_controls_nothing_is_said_of_chance(jaccard):
+    none = jaccard.with_columns(pl.lit(None, pl.Float64).alias("chance_delta_95"))
+    (place,) = compare_places(none).iter_rows(named=True)
+    assert (place["n_separated"], place["n_beyond_chance"]) == (5, None)
+    # no term separated: none of them is beyond chance
+    (place,) = compare_places(none.with_columns(qvalue=pl.lit(1.0))).iter_rows(named=True)
+    assert (place["n_separated"], place["n_beyond_chance"]) == (0, 0)
+
+
 def test_what_no_permutation_can_change_is_not_testable_and_never_p_one(make_run, jaccard, linked):
     frozen = pl.col("lemma") == "shock"
     null = [pl.when(frozen).then(None).otherwise(name).alias(name) for name in ("pvalue", "qvalue")]
@@ -202,7 +227,7 @@ def test_what_no_permutation_can_change_is_not_testable_and_never_p_one(make_run
 @pytest.mark.parametrize(
     ("column", "value", "words"),
     [
-        ("note", "layer nested in model", "compare them on average over their own layers"),
+        ("note", "layer nested in model", "were not studied at the same layers: the mixed-effects"),
         ("dropped", "layer (follows from the terms before it)", "cannot tell the layer"),
     ],
 )
@@ -254,6 +279,37 @@ def test_removal_is_summed_up_over_all_terms_with_its_own_interval(ablation, mak
     assert found["n_senses"] == 10  # of seven terms two are poor; the row over all is no sense
     text = to_markdown(write_summary(make_run()))
     assert "difference in differences is +0.0400 [+0.0300, +0.0500]" in text
+
+
+def test_a_removal_known_over_all_terms_only_is_told(ablation, make_run):
+    whole = pl.col("lemma") == ALL_TERMS
+    poor = [
+        pl.when(whole).then(name).otherwise(None).alias(name)
+        for name in ("contrast", "did", "qvalue", "qvalue_contrast")
+    ]
+    run = make_run(None)
+    run.trained[0]["ablation"].update(numbers.summarise_ablation(ablation.with_columns(poor)))
+    assert run.trained[0]["ablation"]["n_senses"] == 0
+    text = to_markdown(write_summary(run))
+    assert "none to remove" not in text
+    assert "latents (all terms; no sense alone has enough patients)." in text
+    assert "difference in differences is +0.0400" in text
+    run.trained[0]["ablation"].update(linked_minus_random_nats=None)
+    assert "there is none to remove in enough patients." in to_markdown(write_summary(run))
+
+
+def test_latents_of_a_term_are_not_testable_if_those_of_no_sense_are(linked):
+    lemma = linked["lemma"][0]
+    senses = linked.filter(lemma=lemma)["sense"].unique().sort()
+    assert len(senses) == 2
+
+    def untestable(*senses):
+        some = (pl.col("lemma") == lemma) & pl.col("sense").is_in(senses)
+        pvalue = pl.when(some).then(None).otherwise("pvalue").alias("pvalue")
+        return numbers.summarise_linked(linked.with_columns(pvalue))["terms_not_testable"]
+
+    assert untestable(senses[0]) == []
+    assert untestable(*senses) == [lemma]
 
 
 def test_a_term_counts_once_whatever_its_senses(probes):

@@ -269,8 +269,13 @@ class Polysemy(Section):
     jaccard_k: list[Annotated[int, Field(ge=1)]] = Field(
         [10, 20, 50], min_length=1, description="Overlap of the k largest latents, besides all K."
     )
-    n_permutations: int = Field(10_000, ge=99, description="Permutations behind each p-value.")
-    n_bootstrap: int = Field(2_000, ge=99, description="Resamples behind each interval.")
+    n_permutations: int = Field(
+        10_000,
+        ge=99,
+        description="Permutations behind each p-value; subsets of patients behind p-values and "
+        "intervals of the ablation.",
+    )
+    n_bootstrap: int = Field(2_000, ge=99, description="Resamples behind each bootstrap interval.")
     ablation: Ablation = Field(Ablation(), description="The ablation experiment.")
     retrieval: Retrieval = Field(Retrieval(), description="The retrieval experiment.")
 

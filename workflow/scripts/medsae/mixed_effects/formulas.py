@@ -4,9 +4,10 @@ A term that is constant in the data (one model, one layer, one lemma), or that i
 combination of the terms before it, is dropped, and the fit says so and why. A constant contrast
 of interest is not dropped: without it there is no question left, so nothing is fitted.
 
-Layers that models do not share (10 and 20 of one, 8 and 16 of another) cannot be one factor
-beside the model. They are nested in it: each further layer of a model against its first, centred
-within the model, so that models are compared on average over their own layers.
+Where models were not studied at the same layers (10 and 20 of one, 8 and 16 of another), the layer
+cannot be one factor beside the model. Layers are nested in it: each further layer of a model
+against its first, centred within the model, so that models are compared on average over their own
+layers.
 """
 
 import re

@@ -13,7 +13,7 @@ Unaggregated, the formulas over pairs and occurrences, whose coefficients are ke
 
 There a term that is peculiar to one model, or a latent to one sense, counts as many times as it
 has rows. In simulated studies without any effect (``tests/mixed_effects/test_null.py``) the first
-finds at p < .05 that models differ in 10 of 30, the second that linked latents do in 6 of 30; the
+finds at p < .05 that models differ in 10 of 30, the second that linked latents do in 14 of 100; the
 planned tests find either in .04 to .06 of 500.
 
 Published: y ~ polysemy + context + layer + model + (1 | lemma) [+ (1 | doc)] by glmmTMB, beta

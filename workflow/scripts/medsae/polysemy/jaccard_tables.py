@@ -63,6 +63,9 @@ from medsae.statistics import (
     stream,
 )
 
+TOO_FEW_TESTED = "not testable: a sense has fewer than two patients among the occurrences tested"
+"""Why there is no p where Δ is not defined for the occurrences whose senses are exchanged."""
+
 MAX_OCCURRENCES = 20_000
 """Occurrences of a term whose pairs are all compared; more are cut by whole patients."""
 
@@ -161,6 +164,9 @@ def _term_rows(sample: SenseSample, depths: list[int], statistics: dict) -> Iter
     n_senses, patient, seed = len(sample.senses), lemma.patient, statistics["seed"]
     fewest = min(len(np.unique(patient[label == sense])) for sense in range(n_senses))
     tested = cap_by_patient(lemma, MAX_TESTED, stream(seed, "tested", lemma.lemma))
+    fewest_tested = min(
+        len(np.unique(patient[tested & (label == sense)])) for sense in range(n_senses)
+    )
     tested_patient = codes_of(lemma.table["patient_id"].filter(pl.Series(tested)))
     for k in depths:
         grouped = grouped_overlap(lemma.codes, patient, label, k)
@@ -182,7 +188,8 @@ def _term_rows(sample: SenseSample, depths: list[int], statistics: dict) -> Iter
             "n_tested": int(tested.sum()),
         }
         if np.isnan(pvalue):
-            row |= {"reason": NOT_EXCHANGEABLE, "n_permutations": None}
+            reason = TOO_FEW_TESTED if fewest_tested < 2 else NOT_EXCHANGEABLE
+            row |= {"reason": reason, "n_permutations": None}
         if fewest < MIN_CLUSTERS:
             row |= {name: None for name in row if name.endswith(("_low", "_high"))}
             row["reason"] = row["reason"] or f"no interval: a sense has {fewest} patients only"
@@ -283,6 +290,8 @@ def _finish_terms(
                     row |= chance_delta(np.concatenate(deltas))
             rows.append(row)
         finished.append(pl.DataFrame(rows, schema=part.schema))
+    if not finished:
+        return terms.select(JACCARD_AT_K)
     return tidy(pl.concat(finished).sort("k", "kind", "lemma")).select(JACCARD_AT_K)
 
 

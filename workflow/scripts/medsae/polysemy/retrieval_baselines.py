@@ -26,6 +26,7 @@ N_RANDOM = 10
 """Random orders whose metrics are averaged."""
 
 Orders = list[NDArray[np.intp]]
+"""Rankings [n, n] of one method, whose metrics are averaged."""
 
 
 def baselines(

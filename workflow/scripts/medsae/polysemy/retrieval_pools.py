@@ -30,14 +30,12 @@ from medsae.polysemy.retrieval import (
     sweep,
     without_anchors,
 )
+from medsae.polysemy.retrieval_baselines import Orders
 from medsae.polysemy.retrieval_influence import candidate_influence, influence_of_patients
 from medsae.polysemy.sparse import LemmaLatents
 from medsae.statistics import MIN_CLUSTERS, clustered_share_interval
 
 AP = METRICS.index("AP")
-
-Orders = list[NDArray[np.intp]]
-"""Rankings [n, n] of one method, whose metrics are averaged."""
 
 
 class Setting(NamedTuple):

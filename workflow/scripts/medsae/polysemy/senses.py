@@ -142,7 +142,11 @@ def _agreement(part: pl.DataFrame, n_bootstrap: int, rng: np.random.Generator) -
 def _share_by_patient(
     right: NDArray[np.bool_], patient: NDArray[np.intp]
 ) -> tuple[float | None, float | None, float | None]:
-    """Share of ``right`` [n] and its interval; None without rows, bounds None with one patient."""
+    """Share of ``right`` [n] and its interval; None without rows, bounds None with one patient.
+
+    A few patients may by chance be more alike than independent occurrences would be: the standard
+    error is at least that of independent ones.
+    """
     if not len(right):
         return None, None, None
     share = float(right.mean())
@@ -151,6 +155,7 @@ def _share_by_patient(
     if n_patients < 2:
         return share, None, None
     error = np.sqrt(n_patients / (n_patients - 1) * np.square(by_patient).sum()) / len(right)
+    error = max(error, np.sqrt(share * (1 - share) / len(right)))
     return share, *clustered_share_interval(share, float(error), n_patients)
 
 

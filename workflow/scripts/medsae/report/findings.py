@@ -113,10 +113,9 @@ def _overlap(summary: Summary, remark: str = "") -> str:
         f"separated; mean Δ over terms {estimated(overlap['delta'])}"
     )
     if overlap["chance_delta_95"] is not None:
-        beyond = overlap["n_terms_separated"] - len(overlap["terms_separated_within_chance"])
         text += (
-            f". {beyond} of the separated differ by more than 95% of random cuts of the "
-            f"{overlap['n_controls']} terms with one meaning (|Δ| up to "
+            f". {overlap['n_terms_separated_beyond_chance']} of the separated differ by more than "
+            "95% of random cuts of terms with one meaning (|Δ| up to "
             f"{small(overlap['chance_delta_95'])} for the median term)"
         )
     return text + "." + ("" if remark else _which(overlap))
@@ -224,8 +223,8 @@ def _layers(fits: pl.DataFrame) -> str:
     planned = fits.filter(pl.col("specification") == "planned")
     if planned["note"].drop_nulls().len():
         return (
-            "The models share no layers: the mixed-effects models compare them on average over "
-            "their own layers, and each layer with its model's first."
+            "The models were not studied at the same layers: the mixed-effects models compare them "
+            "on average over their own layers, and each layer with its model's first."
         )
     if planned["dropped"].str.contains(r"layer \(follows").any():
         return (
@@ -255,8 +254,8 @@ def _untestable(summary: Summary) -> str:
     if not parts:
         return ""
     return (
-        f"{where(summary)}: not testable, since exchanging senses among patients changes nothing: "
-        f"{'; '.join(parts)}."
+        f"{where(summary)}: not testable, since a sense has too few patients or exchanging senses "
+        f"among patients changes nothing: {'; '.join(parts)}."
     )
 
 

@@ -29,7 +29,8 @@ def _mean(values: pl.Series) -> Estimate | None:
 def summarise_overlap(jaccard: pl.DataFrame) -> dict[str, Any]:
     """Terms separated, their mean Δ, and how far random cuts of terms with one meaning go.
 
-    ``chance_delta_95``: median over terms of the size of Δ that 95% of the cuts stay below.
+    ``chance_delta_95``: median over terms of the size of Δ that 95% of the cuts stay below. A
+    separated term without controls is neither beyond nor within chance.
     """
     at_k, k = at_headline_k(jaccard)
     kinds = {
@@ -48,6 +49,7 @@ def summarise_overlap(jaccard: pl.DataFrame) -> dict[str, Any]:
         "n_terms_estimated": estimated.height,
         "n_terms_separated": len(separated),
         "terms_separated": separated,
+        "n_terms_separated_beyond_chance": found.filter(beyond_chance()).height,
         "terms_separated_within_chance": found.filter(~beyond_chance())["lemma"].sort().to_list(),
         "terms_not_shown": sorted(set(estimated["lemma"]) - set(separated) - set(untestable)),
         "terms_not_testable": untestable,
@@ -75,7 +77,8 @@ def summarise_pooling(poolings: pl.DataFrame) -> dict[str, Any]:
 def summarise_linked(linked: pl.DataFrame) -> dict[str, Any]:
     """Latents discovered on one half of the patients and confirmed on the other.
 
-    ``smallest_q`` is what a single latent could have reached with the permutations made.
+    ``smallest_q`` is what a single latent could have reached with the permutations made;
+    ``terms_not_testable``: terms none of whose senses could be tested.
     """
     confirmed = linked.filter(pl.col("confirmed").fill_null(False))
     return {
@@ -84,8 +87,9 @@ def summarise_linked(linked: pl.DataFrame) -> dict[str, Any]:
         "n_senses_with_confirmed": confirmed.select("lemma", "sense").n_unique(),
         "n_tests": linked["n_tests"][0] if linked.height else None,
         "smallest_q": linked["smallest_q"][0] if linked.height else None,
-        "terms_not_testable": linked.filter(pl.col("pvalue").is_null())["lemma"]
-        .unique()
+        "terms_not_testable": linked.group_by("lemma")
+        .agg(pl.col("pvalue").is_null().all().alias("untestable"))
+        .filter("untestable")["lemma"]
         .sort()
         .to_list(),
         "n_not_confirmable": linked.filter(

@@ -44,7 +44,8 @@ def compare_places(jaccard: pl.DataFrame) -> pl.DataFrame:
 
     Columns: model, layer, sae, k (latents compared), n_terms, n_controls, n_separated, delta
     (mean over terms, with a 95% Student interval over terms), n_beyond_chance (of the separated
-    terms, those whose Δ is larger than 95% of random cuts of terms with one meaning) and
+    terms, those whose Δ is larger than 95% of random cuts of terms with one meaning; null where
+    there is no cut to compare any of them with) and
     chance_delta (median over terms of where 95% of these cuts lie).
     """
     rows = []
@@ -53,13 +54,14 @@ def compare_places(jaccard: pl.DataFrame) -> pl.DataFrame:
         terms = part.filter((pl.col("kind") == "polysemous") & pl.col("delta").is_not_null())
         controls = part.filter((pl.col("kind") == "control") & pl.col("within").is_not_null())
         found = terms.filter(significant("delta"))
+        compared = found.is_empty() or found["chance_delta_95"].is_not_null().any()
         cuts = [f"chance_delta_{end}" for end in ("low", "high", "95")]
         rows.append(
             dict(zip(SOURCE, place, strict=True))
             | {"k": k}
             | {"n_terms": terms.height, "n_controls": controls.height}
             | {"n_separated": found.height}
-            | {"n_beyond_chance": found.filter(beyond_chance()).height}
+            | {"n_beyond_chance": found.filter(beyond_chance()).height if compared else None}
             | mean_over_terms("delta", terms["delta"])
             | {name: terms[name].cast(pl.Float64).median() for name in cuts}
         )

@@ -140,14 +140,15 @@ def _against(retrieval: Summary) -> str:
 
 
 def _removal(ablation: Summary) -> str:
-    if not ablation["n_senses"]:
+    if not ablation["n_senses"] and ablation["linked_minus_random_nats"] is None:
         return "Removal of sense-linked latents: there is none to remove in enough patients."
+    senses = "no sense alone has enough patients"
+    if n := ablation["n_senses"]:
+        senses = f"{ablation['n_senses_above_random_latent']} of {n} senses at q < 0.05"
     text = (
         "Removal of sense-linked latents raises the loss of the following tokens by "
         f"{estimated(ablation['linked_minus_random_nats'], signed=True, digits=3)} nats more "
-        "than removal of matched random latents (all terms; "
-        f"{ablation['n_senses_above_random_latent']} of {ablation['n_senses']} senses at "
-        "q < 0.05)."
+        f"than removal of matched random latents (all terms; {senses})."
     )
     if ablation["difference_in_differences_nats"] is None:
         return f"{text} Own sense against other senses: not estimable ({ablation['reason']})."

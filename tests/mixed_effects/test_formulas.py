@@ -1,0 +1,88 @@
+"""Formulas leave out what the data cannot tell apart, and layers find their place in them."""
+
+import numpy as np
+import polars as pl
+import pytest
+
+from medsae.mixed_effects import bridge
+from medsae.mixed_effects.formulas import INTERCEPT, build_formula
+from medsae.mixed_effects.specifications import SPECIFICATIONS
+from medsae.mixed_effects.study import prepared_rows
+from tests.mixed_effects.planted import tables
+
+pytest.importorskip("rpy2")
+
+
+def formula_of(table, specification, response="jaccard"):
+    (spec,) = (
+        s for s in SPECIFICATIONS if (s.response, s.specification) == (response, specification)
+    )
+    return build_formula(spec, prepared_rows(spec, table))
+
+
+def test_constant_terms_are_dropped_and_named(tmp_path):
+    only = tables(tmp_path, models=("alpha",))["jaccard"]
+    formula = formula_of(only, "unaggregated")
+    assert formula.text == (
+        "jaccard ~ pair_type + (1 + pair_type | lemma) + (1 | doc_a) + (1 | doc_b)"
+    )
+    assert formula.dropped == "model (constant), layer (constant), sae (constant)"
+    # a term once: no random effect is needed
+    planned = formula_of(only, "planned")
+    assert (planned.text, planned.engine) == ("delta ~ 1", "lm")
+
+
+def with_layers(table, layers):
+    """``table`` once for each of the layers of each model."""
+    parts = [
+        table.filter(model=model).with_columns(layer=pl.lit(layer))
+        for model, of_model in layers.items()
+        for layer in of_model
+    ]
+    return pl.concat(parts)
+
+
+def test_a_layer_that_follows_from_the_model_is_dropped_with_the_reason(tmp_path):
+    table = with_layers(tables(tmp_path)["jaccard"], {"alpha": ["6"], "beta": ["9"]})
+    for specification in ("planned", "unaggregated"):
+        formula = formula_of(table, specification)
+        assert "model" in formula.text and "layer" not in formula.text
+        assert formula.dropped == "layer (follows from the terms before it), sae (constant)"
+        assert not formula.note
+
+
+def test_layers_that_models_share_are_a_factor(tmp_path):
+    table = with_layers(tables(tmp_path)["jaccard"], {"alpha": ["6", "9"], "beta": ["6", "9"]})
+    formula = formula_of(table, "planned")
+    assert formula.text == "delta ~ model + layer + (1 | lemma) + (1 | lemma_model)"
+    assert not formula.note
+
+
+def test_layers_that_models_do_not_share_are_nested_in_them(tmp_path):
+    table = tables(tmp_path)["jaccard"]
+    table = with_layers(table, {"alpha": ["10", "20"], "beta": ["8", "16"]})
+    effect = pl.when(layer="20").then(0.04).when(layer="16").then(-0.02).otherwise(0.0)
+    inside = pl.when(pair_type="within").then(effect).otherwise(0.0)
+    noise = np.random.default_rng(0).normal(0, 0.01, table.height)
+    table = table.with_columns(pl.col("jaccard") + inside + noise)
+    formula = formula_of(table, "planned")
+    assert formula.text == (
+        "delta ~ model + layer_20_of_alpha + layer_16_of_beta + (1 | lemma) + (1 | lemma_model)"
+    )
+    assert formula.dropped == "sae (constant)" and "nested" in formula.note
+    found = bridge.fit(formula.data, formula.text, formula.engine).coefficients
+    found = dict(found.filter(effect="fixed").select("term", "estimate").iter_rows())
+    assert found["layer_20_of_alpha"] == pytest.approx(0.04, abs=0.003)
+    assert found["layer_16_of_beta"] == pytest.approx(-0.02, abs=0.003)
+    # models on average over their own layers: half of each layer's effect is in it
+    whole = table.group_by("lemma", "model", "pair_type").agg(pl.col("jaccard").mean())
+    wide = whole.filter(pl.col("lemma").is_in([f"l{i}" for i in range(8)])).pivot(
+        "pair_type", index=["lemma", "model"], values="jaccard"
+    )
+    means = dict(
+        wide.group_by("model").agg((pl.col("within") - pl.col("cross")).mean()).iter_rows()
+    )
+    assert found[INTERCEPT] == pytest.approx(means["alpha"], abs=1e-6)
+    assert found["modelbeta"] == pytest.approx(means["beta"] - means["alpha"], abs=1e-6)
+    for specification in ("unaggregated", "published"):
+        assert "layer_16_of_beta" in formula_of(table, specification).text
