@@ -26,6 +26,11 @@ def best_features(
     Columns feature_idx, monosemanticity_10, description, concept, rank, slices (keys of the
     shown ones, strongest first). Of features with one description the best is taken.
     """
+    # a CSV file without rows does not tell the types of its columns
+    scores, descriptions, samples = (
+        table.with_columns(pl.col("feature_idx").cast(pl.Int64))
+        for table in (scores, descriptions, samples)
+    )
     shown = (
         samples.filter(pl.col("role") == "shown")
         .group_by("feature_idx", maintain_order=True)
