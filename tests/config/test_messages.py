@@ -17,7 +17,7 @@ PROGRAMS = (
 
 
 def table() -> list[str]:
-    text = (ROOT / "README.md").read_text()
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
     (rows,) = re.findall(r"\| message begins \| meaning \|\n\|---\|---\|\n((?:\|.*\n)+)", text)
     return re.findall(r"^\| `([^`]+)` \|", rows, flags=re.MULTILINE)
 
@@ -26,7 +26,7 @@ def table() -> list[str]:
 def said() -> str:
     """All sources, with strings that are written in pieces put together."""
     files = [file for place in PROGRAMS for file in [place, *place.rglob("*.py")] if file.is_file()]
-    text = "\n".join(file.read_text() for file in files)
+    text = "\n".join(file.read_text(encoding="utf-8") for file in files)
     text = re.sub(r'"\s*\n\s*f?"', "", text)
     return re.sub(r"\{[^{}]*\}", "…", text)
 

@@ -13,7 +13,7 @@ import yaml
 from medsae.config.layout import SHARDS_PER_PART
 
 ROOT = Path(__file__).parents[2]
-RULES = "".join(path.read_text() for path in sorted((ROOT / "rules").glob("*.smk")))
+RULES = "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "rules").glob("*.smk")))
 
 
 def dry_run(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess:
@@ -36,7 +36,7 @@ def test_the_full_size_plan_prints_on_slurm(tmp_path, name):
     shown = dry_run(tmp_path, "--profile", "slurm", "all", "--configfile", f"config/{name}.yaml")
     assert shown.returncode == 0, shown.stderr
     jobs = dict(re.findall(r"^(\w+) +(\d+)$", shown.stdout, flags=re.MULTILINE))
-    raw = yaml.safe_load((ROOT / f"config/{name}.yaml").read_text())
+    raw = yaml.safe_load((ROOT / f"config/{name}.yaml").read_text(encoding="utf-8"))
     shards = raw["corpus"]["shards"] + raw["corpus"]["val_shards"]
     models = len(raw["models"])
     assert int(jobs["recognise_entities"]) == shards
@@ -52,7 +52,7 @@ def test_the_workstation_profile_loads(tmp_path):
 
 
 def test_retries_are_set_where_a_retry_is_a_new_request():
-    profile = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())
+    profile = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text(encoding="utf-8"))
     assert profile["retries"] >= 1
     assert not re.search(r"^\s+retries:", RULES, flags=re.MULTILINE)
 
@@ -61,7 +61,7 @@ def test_the_site_is_edited_in_one_place():
     mentions = {
         path.name
         for path in (*ROOT.glob("config/*.yaml"), *ROOT.glob("rules/*.smk"), ROOT / "Snakefile")
-        if re.search("slurm_(partition|account)", path.read_text())
+        if re.search("slurm_(partition|account)", path.read_text(encoding="utf-8"))
     }
     assert not mentions
     assert (ROOT / "slurm" / "config.yaml").samefile(ROOT / "profiles/slurm/config.yaml")
@@ -70,14 +70,14 @@ def test_the_site_is_edited_in_one_place():
 def test_the_rules_named_for_gpus_are_those_that_ask_for_them():
     blocks = re.split(r"^\s*rule ", RULES, flags=re.MULTILINE)[1:]
     asking = {block.partition(":")[0] for block in blocks if re.search(r"\bgpu=", block)}
-    profile = (ROOT / "profiles/slurm/config.yaml").read_text()
+    profile = (ROOT / "profiles/slurm/config.yaml").read_text(encoding="utf-8")
     named = set(re.findall(r"^#   (\w+): [&*]gpu", profile, flags=re.MULTILINE))
     assert named == asking
 
 
 @pytest.mark.parametrize("configuration", ["medgemma-27b", "config"])
 def test_the_site_block_loads_when_its_lines_are_uncommented(tmp_path, configuration):
-    lines = (ROOT / "profiles/slurm/config.yaml").read_text().splitlines()
+    lines = (ROOT / "profiles/slurm/config.yaml").read_text(encoding="utf-8").splitlines()
     site = [
         re.sub(r"^( *)# ( *[\w-]+:(?: [&*\w]+)?)$", r"\1\2", line)
         for line in lines

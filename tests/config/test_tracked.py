@@ -29,7 +29,9 @@ def test_a_section_is_what_is_tracked_and_what_is_not():
 
 
 def test_sections_inside_leave_their_runtime_keys_out():
-    config = parse_config(yaml.safe_load((ROOT / "config/medgemma-27b.yaml").read_text()))
+    config = parse_config(
+        yaml.safe_load((ROOT / "config/medgemma-27b.yaml").read_text(encoding="utf-8"))
+    )
     sae = config.sae("topk-65536").tracked(exclude={"gpus"})
     assert sae["training"]["n_tokens"] == 1_000_000_000
     assert not {"gpus", *RUNTIME} & (sae.keys() | sae["training"].keys())
@@ -37,16 +39,16 @@ def test_sections_inside_leave_their_runtime_keys_out():
 
 
 def test_no_rule_tracks_a_runtime_key():
-    rules = "".join(path.read_text() for path in (ROOT / "rules").glob("*.smk"))
+    rules = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "rules").glob("*.smk"))
     keys = SaeTraining.runtime_keys() | LanguageModel.runtime_keys()
     assert not {key for key in keys if re.search(rf"\b{key}\b", rules)}
     assert Ner.runtime_keys() == {"batch_size"}
-    assert "model_dump(exclude" not in (ROOT / "rules/common.smk").read_text()
+    assert "model_dump(exclude" not in (ROOT / "rules/common.smk").read_text(encoding="utf-8")
 
 
 def statistics_of_rules() -> dict[str, set[str]]:
     """Script -> the keys of the statistics that its rule hands to it."""
-    text = (ROOT / "rules/metrics.smk").read_text()
+    text = (ROOT / "rules/metrics.smk").read_text(encoding="utf-8")
     blocks = re.split(r"^rule ", text, flags=re.MULTILINE)[1:]
     found = {}
     for block in blocks:
@@ -59,7 +61,7 @@ def statistics_of_rules() -> dict[str, set[str]]:
 def statistics_used(path: Path, seen: set[Path]) -> set[str]:
     """Keys of ``statistics`` that a script or the modules of its room look up."""
     seen.add(path)
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     keys = set(re.findall(r'statistics\["(\w+)"\]', text))
     for module in re.findall(r"from medsae\.polysemy\.(\w+) import", text):
         place = SCRIPTS / f"medsae/polysemy/{module}.py"
