@@ -75,7 +75,7 @@ class ShuffledBatches(Iterator[Tensor]):
 
     def close(self) -> None:
         """Stop the reader threads and let go of all rows."""
-        self._readers.shutdown(wait=False, cancel_futures=True)
+        self._readers.shutdown(cancel_futures=True)  # waits for at most a chunk per thread
         self._pools.close()
         self._cache, self._current = None, self._current[:0].clone()
 
