@@ -24,7 +24,7 @@ def read(notes: str, folder: Path) -> tuple[Any, list[tuple[str, str]]]:
     """The model, warmed up, and the notes (doc_id, text)."""
     import torch
 
-    from medsae.config.schema import NER_LABELS
+    from medsae.config.ner_section import NER_LABELS
     from medsae.ner.model import load_gliner
 
     torch.set_num_threads(common.THREADS)
@@ -37,7 +37,7 @@ def read(notes: str, folder: Path) -> tuple[Any, list[tuple[str, str]]]:
 
 def gliner(data: tuple[Any, list[tuple[str, str]]]) -> dict[str, Any]:
     """GLiNER's own batches, in the order of the notes."""
-    from medsae.config.schema import NER_LABELS
+    from medsae.config.ner_section import NER_LABELS
 
     model, notes = data
     found = model.batch_predict_entities(
@@ -53,7 +53,7 @@ def gliner(data: tuple[Any, list[tuple[str, str]]]) -> dict[str, Any]:
 
 def library(data: tuple[Any, list[tuple[str, str]]]) -> dict[str, Any]:
     """Chunks sorted by length, span scores factored, chunks merged."""
-    from medsae.config.schema import NER_LABELS
+    from medsae.config.ner_section import NER_LABELS
     from medsae.ner.recognise import recognise_entities
 
     model, notes = data
@@ -74,7 +74,7 @@ def _words(model: Any, text: str) -> int:
 
 def choose(source: str, model_source: str, n: int, folder: Path) -> None:
     """Write short_notes.parquet and all_notes.parquet, n notes each, and the model's place."""
-    from medsae.config.schema import NER_LABELS
+    from medsae.config.ner_section import NER_LABELS
     from medsae.ner.model import load_gliner
     from medsae.ner.recognise import _Finder
     from medsae.ner.words import chunk_bounds, split_words

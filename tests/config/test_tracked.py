@@ -7,8 +7,9 @@ import pytest
 import yaml
 
 from medsae.config import parse_config
+from medsae.config.ner_section import Ner
 from medsae.config.sae_section import SaeTraining
-from medsae.config.schema import LanguageModel, Ner
+from medsae.config.schema import LanguageModel
 from medsae.sae.config import RUNTIME, TrainConfig
 
 ROOT = Path(__file__).parents[2]

@@ -1,7 +1,7 @@
 import polars as pl
 import pytest
 
-from medsae.config.schema import NER_LABELS
+from medsae.config.ner_section import NER_LABELS
 from medsae.io import UserError
 from medsae.polysemy.lexicon import (
     plural,

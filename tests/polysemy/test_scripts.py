@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 import torch
 
-from medsae.config.schema import NER_LABELS
+from medsae.config.ner_section import NER_LABELS
 from medsae.polysemy import columns
 from medsae.store import ShardWriter
 

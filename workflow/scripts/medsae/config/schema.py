@@ -9,28 +9,10 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from medsae.config.imaging_section import ImageEncoder, Imaging
+from medsae.config.ner_section import Ner
+from medsae.config.polysemy_section import Polysemy
 from medsae.config.sae_section import Sae
 from medsae.config.section import RUNTIME, FolderName, Section
-
-
-NER_LABELS = (
-    "administrative healthcare event",
-    "bodily fluid or secretion",
-    "cardiovascular disorder",
-    "respiratory or pulmonary disorder",
-    "neurological or mental disorder",
-    "renal or kidney disorder",
-    "gastrointestinal disorder",
-    "musculoskeletal or orthopedic disorder",
-    "anatomical structure",
-    "radiological finding or shadow",
-    "dermatological or skin lesion",
-    "medication or therapeutic agent",
-    "medical procedure or intervention",
-    "laboratory measurement",
-    "clinical finding or symptom",
-    "endocrine disorder",
-)
 
 
 class Corpus(Section):
@@ -156,128 +138,6 @@ class LanguageModel(Section):
                 "tokens: lower stride"
             )
         return self
-
-
-class NerAdaptation(Section):
-    """Fine-tune the NER model on annotated notes that the study never sees."""
-
-    notes: str = Field(description="Annotated notes (same columns as the corpus).")
-    spans: str = Field(description="Their spans (JSONL: doc_id, start, end, entity_group).")
-    n_head_steps: int = Field(
-        1000,
-        ge=0,
-        description="Steps of the new layers alone, on the frozen encoder. None are taken where "
-        "`ner.source` is a GLiNER already.",
-    )
-    n_steps: int = Field(600, ge=0, description="Steps of all layers, after those.")
-    batch_size: int = Field(8, ge=1, description="Chunks of one step.")
-    learning_rate: float = Field(5e-5, gt=0, description="Learning rate of all layers together.")
-    head_learning_rate: float = Field(
-        1e-3, gt=0, description="Learning rate of the new layers alone."
-    )
-    chunk_words: int = Field(96, ge=8, description="Words of one training chunk.")
-
-
-class Ner(Section):
-    """Entity recognition with GLiNER."""
-
-    name: FolderName = Field("gliner-biomed-large", description="Name of the NER model.")
-    source: str = Field(
-        "Ihor/gliner-biomed-large-v1.0",
-        description="A GLiNER hub id or folder; with `adapt`, also a plain encoder: a hub id, a "
-        "folder or `package:NAME/FOLDER`.",
-    )
-    labels: list[str] = Field(
-        list(NER_LABELS), min_length=1, description="Entity labels requested."
-    )
-    min_score: float = Field(0.8, ge=0, le=1, description="Spans scored lower are dropped.")
-    chunk_words: int = Field(256, ge=16, le=384, description="Words GLiNER reads at once.")
-    overlap_words: int = Field(64, ge=0, description="Words two neighbouring chunks share.")
-    batch_size: int = Field(
-        8, ge=1, description="Chunks of one forward pass.", json_schema_extra=RUNTIME
-    )
-    adapt: NerAdaptation | None = Field(
-        None, description="Fine-tune before use. Default: use the model as it is."
-    )
-    gpus: int = Field(0, ge=0, description="GPUs of one NER job.")
-
-    @model_validator(mode="after")
-    def _chunks_advance(self) -> "Ner":
-        if self.overlap_words >= self.chunk_words:
-            raise ValueError(
-                f"overlap_words {self.overlap_words} must be smaller than chunk_words "
-                f"{self.chunk_words}: chunks would not advance"
-            )
-        return self
-
-
-class Ablation(Section):
-    """Cross-entropy change when a sense-linked latent is removed."""
-
-    max_latents_per_sense: int = Field(
-        5, ge=1, description="Sense-linked latents ablated per lemma and sense."
-    )
-    max_occurrences_per_sense: int = Field(
-        20,
-        ge=1,
-        description="Occurrences of the sense at which each of its latents is removed, and as many "
-        "of the term's other senses.",
-    )
-    tokens_after: int = Field(
-        16, ge=1, description="Tokens after the term over which the loss is averaged."
-    )
-
-
-class Retrieval(Section):
-    """Sense-aware re-ranking."""
-
-    k_sweep: list[Annotated[int, Field(ge=1)]] = Field(
-        [5, 10, 15, 20, 25, 30, 40, 50, 75, 100],
-        min_length=1,
-        description="How many of the first stage's results are re-ranked.",
-    )
-    n_anchor_sweep: list[Annotated[int, Field(ge=1)]] = Field(
-        [2, 5, 10, 20],
-        min_length=1,
-        description="How many of the largest latents are dropped; chosen on development patients "
-        "from those that leave latents to 95 % of the occurrences.",
-    )
-
-
-class Polysemy(Section):
-    """How the senses of a term are represented."""
-
-    lexicon: str = Field(
-        "config/lexicon.csv",
-        description="Terms and senses (CSV: term, sense, forms, domain_regexes, exclude_regexes).",
-    )
-    controls: str = Field("config/controls.csv", description="Terms with one meaning (CSV: term).")
-    sense_labels: str = Field(
-        "config/sense_labels.yaml", description="NER labels that speak for each sense."
-    )
-    sense_source: Literal["gold", "resolver"] = Field(
-        "gold",
-        description="Senses from the gold annotations where the corpus has them, or always from "
-        "the resolver (NER label and cues in the text, abstaining when they disagree).",
-    )
-    pooling: Literal["last", "mean", "max"] = Field(
-        "last", description="How the tokens of an occurrence become one code."
-    )
-    min_occurrences: int = Field(
-        10, ge=2, description="Occurrences a sense needs before anything is said about it."
-    )
-    jaccard_k: list[Annotated[int, Field(ge=1)]] = Field(
-        [10, 20, 50], min_length=1, description="Overlap of the k largest latents, besides all K."
-    )
-    n_permutations: int = Field(
-        10_000,
-        ge=99,
-        description="Permutations behind each p-value; subsets of patients behind p-values and "
-        "intervals of the ablation.",
-    )
-    n_bootstrap: int = Field(2_000, ge=99, description="Resamples behind each bootstrap interval.")
-    ablation: Ablation = Field(Ablation(), description="The ablation experiment.")
-    retrieval: Retrieval = Field(Retrieval(), description="The retrieval experiment.")
 
 
 class Config(Section):
