@@ -11,9 +11,13 @@ from medsae.io import UserError
 ENTRY = Path(__file__).parents[2] / "workflow/scripts/entry.py"
 
 
+def a_job(log: Path, *output: Path) -> SimpleNamespace:
+    return SimpleNamespace(log=[log], output=output, threads=1, rule="r")
+
+
 def fail(log: Path, error: Exception) -> str:
     job = runpy.run_path(str(ENTRY))["job"]
-    with pytest.raises(SystemExit) as stopped, job(SimpleNamespace(log=[log], threads=1, rule="r")):
+    with pytest.raises(SystemExit) as stopped, job(a_job(log)):
         raise error
     assert stopped.value.code == 1
     return log.read_text()
@@ -29,3 +33,15 @@ def test_an_unexpected_error_is_placed_but_not_quoted(tmp_path):
 def test_a_user_error_is_told_in_its_own_words(tmp_path):
     text = fail(tmp_path / "b.log", UserError("row 3: give the note an id"))
     assert "Error in r: row 3: give the note an id" in text
+
+
+def test_what_a_killed_job_left_of_its_outputs_is_removed(tmp_path):
+    job = runpy.run_path(str(ENTRY))["job"]
+    half = [tmp_path / ".a.12.tmp.csv", tmp_path / ".made.12.tmp"]
+    other = tmp_path / ".b.12.tmp.csv"
+    for path in (half[0], half[1] / "x", other):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("x")
+    with job(a_job(tmp_path / "c.log", tmp_path / "a.csv", tmp_path / "made")):
+        assert not any(path.exists() for path in half)
+    assert other.exists()  # another job may be writing it

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from medsae.io import UserError
+from medsae.io import UserError, remove_leftovers
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS", "RAYON_NUM_THREADS")
 
@@ -39,6 +39,8 @@ def job(snakemake: Any) -> Iterator[None]:
     for name in THREADS:
         os.environ.setdefault(name, str(snakemake.threads))
     logger = logging.getLogger("medsae")
+    for path in snakemake.output:  # one job at a time writes it
+        remove_leftovers(path)
     try:
         yield
     except UserError as error:

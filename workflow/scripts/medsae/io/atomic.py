@@ -43,10 +43,7 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     if aside.exists() and not target.exists():
         aside.replace(target)
     shutil.rmtree(aside, ignore_errors=True)
-    for stale in target.parent.glob(".*.tmp"):
-        # of a process that was killed; not those of a neighbour with a longer name
-        if re.fullmatch(rf"\.{re.escape(target.name)}\.\d+\.tmp", stale.name):
-            shutil.rmtree(stale, ignore_errors=True)
+    remove_leftovers(target)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     temporary.mkdir(parents=True)
     try:
@@ -57,6 +54,22 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_leftovers(path: str | os.PathLike[str]) -> None:
+    """Remove what processes that were killed while they wrote ``path`` left beside it.
+
+    Not for a path that another process may be writing at this moment.
+    """
+    target = Path(path)
+    # not those of a neighbour with a longer name
+    file = rf"\.{re.escape(target.stem)}\.\d+\.tmp{re.escape(target.suffix)}"
+    folder = rf"\.{re.escape(target.name)}\.\d+\.tmp"
+    for stale in target.parent.glob(".*.tmp*"):
+        if re.fullmatch(folder, stale.name) and stale.is_dir():
+            shutil.rmtree(stale, ignore_errors=True)
+        elif re.fullmatch(file, stale.name):
+            stale.unlink(missing_ok=True)
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:

@@ -6,8 +6,6 @@ Python package.
 
 import importlib.util
 import logging
-import os
-import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +18,7 @@ from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from transformers import AutoConfig
 
 from medsae.device import best_device
-from medsae.io import UserError
+from medsae.io import UserError, atomic_folder
 
 logger = logging.getLogger("medsae")
 
@@ -112,18 +110,11 @@ def save_gliner(model: Any, folder: str | Path, name: str) -> None:
     The encoder's configuration is written into the model's own, under ``name`` instead of the
     place it was read from. The folder appears whole or not at all.
     """
-    folder = Path(folder)
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     model.config.model_name = name
     model.config.encoder_config = model.model.token_rep_layer.bert_layer.model.config
     model.config.encoder_config._name_or_path = name
-    try:
+    with atomic_folder(folder) as temporary:
         model.save_pretrained(temporary, safe_serialization=True)
-        if folder.exists():
-            shutil.rmtree(folder)
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def token_limit(model: Any) -> int | None:

@@ -10,7 +10,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from medsae.io import UserError, atomic_path
+from medsae.io import UserError, atomic_path, remove_leftovers
 from medsae.store.format import (
     DTYPE_NAMES,
     RESERVED,
@@ -53,8 +53,7 @@ class ShardWriter:
         self.metadata = dict(metadata)
 
     def __enter__(self) -> Self:
-        for stale in self.path.parent.glob(f".{self.path.stem}.*.tmp{self.path.suffix}"):
-            stale.unlink(missing_ok=True)  # left by a killed run, and as large as a shard
+        remove_leftovers(self.path)  # as large as a shard
         with ExitStack() as stack:
             temporary = stack.enter_context(atomic_path(self.path))
             self._open(temporary)
