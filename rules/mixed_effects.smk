@@ -3,6 +3,7 @@
 
 rule fit_mixed_effects:
     input:
+        terms=every(rules.measure_jaccard.output.terms),
         pairs=every(rules.measure_jaccard.output.pairs),
         entropy=every(rules.measure_entropy.output.entropy),
         deltas=every(rules.ablate_latents.output.deltas),

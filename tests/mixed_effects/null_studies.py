@@ -9,8 +9,11 @@ import numpy as np
 import polars as pl
 
 from medsae.mixed_effects.data import NO_YES, PAIR_TYPE, POLYSEMY
+from tests.mixed_effects.planted import overlaps_of
 
 MODELS = ("alpha", "beta")
+ONE_LAYER = (("10",), ("10",))
+"""Layers of each model."""
 
 COSTS = (0.08, 0.0, 0.03)
 FIRES_ON = (0.9, 0.5, 0.7)
@@ -19,7 +22,7 @@ FIRES_OFF = (0.15, 0.6, 0.3)
 its own sense is meant and where not."""
 
 
-def null_pairs(number, layers=(("10",), ("10",))):
+def null_pairs(number, layers=ONE_LAYER):
     """Overlap of pairs; within and across senses, and in both models, alike on average."""
     rng = np.random.default_rng([number, 51])
     n_lemmas, n_notes, per, spread = 12, 40, 24, 0.03
@@ -60,8 +63,13 @@ def null_pairs(number, layers=(("10",), ("10",))):
     )
 
 
-def null_pairs_of_other_layers(number):
-    return null_pairs(number, layers=(("10", "20"), ("8", "16")))
+def null_overlaps(number, layers=ONE_LAYER):
+    """Δ of each term over all of its pairs, of the same study."""
+    return overlaps_of(null_pairs(number, layers))
+
+
+def null_overlaps_of_other_layers(number):
+    return null_overlaps(number, layers=(("10", "20"), ("8", "16")))
 
 
 def null_entropies(number):

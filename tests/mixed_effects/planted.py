@@ -3,13 +3,17 @@
 import numpy as np
 import polars as pl
 
-from medsae.mixed_effects import delta_ce_table, entropy_table, jaccard_table
+from medsae.mixed_effects import delta_ce_table, entropy_table, jaccard_table, overlap_table
+from medsae.mixed_effects.data import PLACE
 
 MODELS = ("alpha", "beta")
 
 
 def write_jaccard(path, model, effect, seed=0, n_lemmas=12, per=60):
-    """Overlap = 0.3 + effect[model] within senses + lemma + notes + noise; controls have none."""
+    """Overlap = 0.3 + effect[model] within senses + lemma + notes + noise; controls have none.
+
+    That of the 10 strongest latents is half of it.
+    """
     rng = np.random.default_rng(seed)
     docs = {f"d{i}": x for i, x in enumerate(rng.normal(0, 0.02, 80))}
     names = list(docs)
@@ -33,7 +37,7 @@ def write_jaccard(path, model, effect, seed=0, n_lemmas=12, per=60):
                         "pair_type": pair_type,
                         "sense_a": "one",
                         "sense_b": "one" if pair_type == "within" else "two",
-                        "jaccard_at_10": min(max(y, 0.0), 1.0),
+                        "jaccard_at_10": min(max(y, 0.0), 1.0) / 2,
                         "jaccard": min(max(y, 0.0), 1.0),
                         "doc_a": a,
                         "doc_b": b,
@@ -42,6 +46,35 @@ def write_jaccard(path, model, effect, seed=0, n_lemmas=12, per=60):
                     }
                 )
     pl.DataFrame(rows).write_parquet(path)
+    return path
+
+
+def overlaps_of(pairs):
+    """Δ of each ambiguous term over ``pairs``, all that it has: a table as of `overlap_table`."""
+    measures = [name for name in pairs.columns if name.startswith("jaccard")]
+    by_sense = (
+        pairs.filter(pl.col("polysemy") == "polysemous")
+        .with_columns(pl.concat_list("sense_a", "sense_b").list.sort().alias("senses"))
+        .group_by("lemma", *PLACE, "pair_type", "senses")
+        .agg(pl.col(measures).mean())
+    )
+
+    def mean(name, pair_type):
+        return pl.col(name).filter(pl.col("pair_type") == pair_type).mean()
+
+    deltas = {name: mean(name, "within") - mean(name, "cross") for name in measures}
+    return by_sense.group_by("lemma", *PLACE).agg(**deltas)
+
+
+def write_overlaps(path, pairs):
+    """``jaccard_at_k.csv`` of the ``pairs`` at 10 and at all 40 latents."""
+    deltas = overlaps_of(jaccard_table([pairs]))
+    kind = pl.lit("polysemous").alias("kind")
+    parts = [
+        deltas.select(*PLACE, "lemma", kind, pl.lit(k).alias("k"), pl.col(name).alias("delta"))
+        for k, name in ((10, "jaccard_at_10"), (40, "jaccard"))
+    ]
+    pl.concat(parts).write_csv(path)
     return path
 
 
@@ -103,16 +136,18 @@ def write_deltas(path, model, did, seed=2, n_lemmas=8):
 
 
 def tables(folder, models=MODELS, shift=0.0):
-    pairs, entropy, deltas = [], [], []
+    terms, pairs, entropy, deltas = [], [], [], []
     for number, model in enumerate(models):
         pairs.append(
             write_jaccard(
                 folder / f"j{number}.parquet", model, 0.10 + 0.05 * number + shift, number
             )
         )
+        terms.append(write_overlaps(folder / f"t{number}.csv", pairs[-1]))
         entropy.append(write_entropy(folder / f"e{number}.csv", model, 0.08, 10 + number))
         deltas.append(write_deltas(folder / f"d{number}.csv", model, 0.15, 20 + number))
     return {
+        "overlap": overlap_table(terms),
         "jaccard": jaccard_table(pairs),
         "entropy": entropy_table(entropy),
         "delta_ce": delta_ce_table(deltas),

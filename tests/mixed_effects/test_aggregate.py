@@ -14,14 +14,17 @@ def literals(values):
     return {name: pl.lit(value) for name, value in values.items()}
 
 
-def test_a_term_weighs_its_senses_alike():
-    rows = [("a", "one", "one", "within", x) for x in (0.9, 0.7)]
-    rows += [("a", "two", "two", "within", 0.2)] + [("a", "one", "two", "cross", 0.1)] * 3
-    names = ["lemma", "sense_a", "sense_b", "pair_type", "jaccard"]
-    pairs = pl.DataFrame(rows, names, orient="row").with_columns(
-        model=pl.lit("m"), layer=pl.lit("1"), sae=pl.lit("s"), polysemy=pl.lit("polysemous")
-    )
-    assert lemma_overlaps(pairs, "jaccard")["delta"].to_list() == [pytest.approx(0.4)]
+def test_the_overlap_of_a_term_is_of_the_latents_asked_for():
+    overlaps = pl.DataFrame(
+        {"lemma": ["b", "a"], "jaccard": [0.1, 0.2], "jaccard_at_10": [None, 0.4]}
+    ).with_columns(**literals(PLACE))
+    names = ("lemma", "lemma_model", "delta")
+    assert lemma_overlaps(overlaps, "jaccard").select(names).rows() == [
+        ("a", "a/m", 0.2),
+        ("b", "b/m", 0.1),
+    ]
+    # a term without Δ has no row
+    assert lemma_overlaps(overlaps, "jaccard_at_10").select(names).rows() == [("a", "a/m", 0.4)]
 
 
 def test_the_entropy_of_a_term_is_the_mean_over_its_senses():

@@ -8,15 +8,16 @@ from medsae.mixed_effects import bridge
 from medsae.mixed_effects.formulas import INTERCEPT, build_formula
 from medsae.mixed_effects.specifications import SPECIFICATIONS
 from medsae.mixed_effects.study import prepared_rows
-from tests.mixed_effects.planted import tables
+from tests.mixed_effects.planted import overlaps_of, tables
 
 pytest.importorskip("rpy2")
 
 
-def formula_of(table, specification, response="jaccard"):
+def formula_of(pairs, specification, response="jaccard"):
     (spec,) = (
         s for s in SPECIFICATIONS if (s.response, s.specification) == (response, specification)
     )
+    table = overlaps_of(pairs) if spec.table == "overlap" else pairs
     return build_formula(spec, prepared_rows(spec, table))
 
 

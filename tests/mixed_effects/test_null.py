@@ -12,8 +12,9 @@ from tests.mixed_effects.null_studies import (
     null_deltas,
     null_deltas_on_sense,
     null_entropies,
+    null_overlaps,
+    null_overlaps_of_other_layers,
     null_pairs,
-    null_pairs_of_other_layers,
 )
 
 pytest.importorskip("rpy2")
@@ -40,8 +41,8 @@ def found(pvalues, level=0.05):
 
 
 PLANNED_NULLS = {
-    "jaccard": (null_pairs, (INTERCEPT, "modelbeta")),
-    "jaccard, other layers": (null_pairs_of_other_layers, (INTERCEPT, "modelbeta")),
+    "jaccard": (null_overlaps, (INTERCEPT, "modelbeta")),
+    "jaccard, other layers": (null_overlaps_of_other_layers, (INTERCEPT, "modelbeta")),
     "entropy": (null_entropies, ("polysemypolysemous", "polysemypolysemous:modelbeta")),
     "delta_ce": (null_deltas, (INTERCEPT,)),
     "delta_ce_on_sense": (null_deltas_on_sense, (INTERCEPT,)),

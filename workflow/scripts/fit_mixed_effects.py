@@ -9,17 +9,19 @@ with job(snakemake):
         entropy_table,
         fit_study,
         jaccard_table,
+        overlap_table,
         save_models,
     )
 
     files = snakemake.output
     tables = {
+        "overlap": overlap_table(snakemake.input.terms),
         "jaccard": jaccard_table(snakemake.input.pairs),
         "entropy": entropy_table(snakemake.input.entropy),
         "delta_ce": delta_ce_table(snakemake.input.deltas),
     }
     results = fit_study(tables, snakemake.params.seed)
-    for name in tables:
+    for name in results.models:
         save_models(files[f"model_{name}"], results.models[name])
         with atomic_path(files[name]) as path:
             results.coefficients[name].write_csv(path)

@@ -63,7 +63,10 @@ class Polysemy(Section):
         10, ge=2, description="Occurrences a sense needs before anything is said about it."
     )
     jaccard_k: list[Annotated[int, Field(ge=1)]] = Field(
-        [10, 20, 50], min_length=1, description="Overlap of the k largest latents, besides all K."
+        [10, 20, 50],
+        min_length=1,
+        description="Overlap of the k largest latents, besides all K; the mixed-effects models "
+        "take 10 and all K.",
     )
     n_permutations: int = Field(
         10_000,

@@ -5,7 +5,7 @@ is peculiar to the term in one model. A model over pairs or occurrences that lea
 out takes dependent rows for new evidence. Whatever is shared within a term enters its contrast
 once, so tests over terms need none of it to be modelled; what they generalise to are terms.
 
-    overlap    Δ = mean_s W(s) − mean_{s<s'} C(s, s')       (as ``medsae.polysemy.jaccard``)
+    overlap    Δ = mean_s W(s) − mean_{s<s'} C(s, s') over all pairs (``medsae.polysemy.jaccard``)
     entropy    mean over senses
     ΔCE        y = asinh(ΔCE); of each linked latent ℓ of a sense, at own (on) and at other
                senses (off): d_ℓ = ȳ(ℓ) − ȳ(its controls), n_ℓ occurrences
@@ -19,26 +19,14 @@ means over all latents would compare the costly ones, which fire at their own se
 
 import polars as pl
 
-PLACE = ("model", "layer", "sae")
+from medsae.mixed_effects.data import PLACE
+
 LEMMA_MODEL = "lemma_model"
 
 
-def lemma_overlaps(pairs: pl.DataFrame, measure: str) -> pl.DataFrame:
-    """Δ of each ambiguous term from ``measure`` of its pairs: columns delta, lemma, place."""
-    ends = pl.concat_list("sense_a", "sense_b").list.sort()
-    by_sense = (
-        pairs.filter(pl.col("polysemy") == "polysemous")
-        .drop_nulls(measure)
-        .with_columns(ends.alias("senses"), pl.col("pair_type").cast(pl.String))
-        .group_by("lemma", *PLACE, "pair_type", "senses")
-        .agg(pl.col(measure).mean())
-    )
-
-    def mean(pair_type: str) -> pl.Expr:
-        return pl.col(measure).filter(pl.col("pair_type") == pair_type).mean()
-
-    deltas = by_sense.group_by("lemma", *PLACE).agg((mean("within") - mean("cross")).alias("delta"))
-    return _finish(deltas, "delta")
+def lemma_overlaps(overlaps: pl.DataFrame, measure: str) -> pl.DataFrame:
+    """Δ of each ambiguous term, of the latents of ``measure``: columns delta, lemma, place."""
+    return _finish(overlaps.select("lemma", *PLACE, pl.col(measure).alias("delta")), "delta")
 
 
 def lemma_entropies(senses: pl.DataFrame, measure: str) -> pl.DataFrame:

@@ -11,6 +11,9 @@ import polars as pl
 
 from medsae.statistics import stream
 
+PLACE = ("model", "layer", "sae")
+"""What every table says about where its numbers come from."""
+
 MAX_ROWS = 60_000
 """Rows of one fit; of more a random sample is fitted, and the fit says of how many."""
 
@@ -29,8 +32,30 @@ LABELS = {
 """What the coefficient of a level says, in words."""
 
 
+def overlap_table(paths: Sequence[str | Path]) -> pl.DataFrame:
+    """Δ of each ambiguous term over all of its pairs, from every ``jaccard_at_k.csv``.
+
+    A row per lemma, model, layer and SAE. ``jaccard`` is Δ of all K latents, which is the largest
+    k of a file; ``jaccard_at_10`` that of the 10 strongest, which are all where K is smaller. Null
+    where Δ is not defined, and ``jaccard_at_10`` where ``jaccard_k`` has no 10.
+    """
+    columns = {"lemma": pl.String, "kind": pl.String, "k": pl.Int64, "delta": pl.Float64}
+
+    def delta_at(k: pl.Expr) -> pl.Expr:
+        return pl.col("delta").filter(pl.col("k") == k).first()
+
+    n_all = pl.col("k").max()
+    return (
+        _gather(paths, columns)
+        .filter(pl.col("kind") == "polysemous")
+        .group_by("lemma", *PLACE)
+        .agg(jaccard=delta_at(n_all), jaccard_at_10=delta_at(n_all.clip(upper_bound=10)))
+        .collect()
+    )
+
+
 def jaccard_table(paths: Sequence[str | Path]) -> pl.DataFrame:
-    """Overlap of pairs of occurrences, from every ``jaccard_pairs.parquet``.
+    """Overlap of sampled pairs of occurrences, from every ``jaccard_pairs.parquet``.
 
     Pairs of control terms are between two random halves of the term's patients.
     """
@@ -76,7 +101,7 @@ def delta_ce_table(paths: Sequence[str | Path]) -> pl.DataFrame:
         **dict.fromkeys(("lemma", "sense", "doc_id", "latent_id", "matched_to"), pl.String),
         **dict.fromkeys(("linked", "on_sense"), pl.Boolean),
     }
-    place = pl.concat_str(["model", "layer", "sae", "latent_id"], separator="/")
+    place = pl.concat_str([*PLACE, "latent_id"], separator="/")
 
     def no_yes(name: str) -> pl.Expr:
         return pl.when(name).then(pl.lit("yes")).otherwise(pl.lit("no")).cast(NO_YES).alias(name)
@@ -105,7 +130,7 @@ def sample_rows(table: pl.DataFrame, seed: int, *names: str) -> pl.DataFrame:
 
 
 def _gather(paths: Sequence[str | Path], columns: dict[str, type[pl.DataType]]) -> pl.LazyFrame:
-    wanted = columns | dict.fromkeys(("model", "layer", "sae"), pl.String)
+    wanted = columns | dict.fromkeys(PLACE, pl.String)
     parts = []
     for path in map(Path, paths):
         if path.suffix == ".parquet":

@@ -26,7 +26,8 @@ class Specification:
     """A model to fit.
 
     ``response``    what the tables call it
-    ``table``       the table it is fitted to: jaccard, entropy or delta_ce
+    ``metric``      jaccard, entropy or delta_ce: what its results are kept with
+    ``table``       the table it is fitted to: overlap, jaccard, entropy or delta_ce
     ``left``        left side of the formula: a variable or an R expression of one
     ``interest``    main effects of these variables, and with ``interaction`` theirs
     ``planned``     the contrasts of coefficients that involve one of these are planned
@@ -42,6 +43,7 @@ class Specification:
 
     response: str
     specification: str
+    metric: str
     table: str
     left: str
     interest: tuple[str, ...]

@@ -6,16 +6,17 @@ from medsae.mixed_effects.formulas import Specification
 PLANNED, UNAGGREGATED, PUBLISHED = "planned", "unaggregated", "published"
 
 RESPONSES = (
-    # response, table, left, interest, what the response says if it is a contrast, covariates
-    ("jaccard", "jaccard", "delta", (), "same sense − other sense", ()),
-    ("jaccard_at_10", "jaccard", "delta", (), "same sense − other sense", ()),
-    ("entropy", "entropy", "rarefied_normalized", ("polysemy",), "", ()),
+    # response, metric, table, left, interest, what the response says if it is a contrast,
+    # covariates
+    ("jaccard", "jaccard", "overlap", "delta", (), "same sense − other sense", ()),
+    ("jaccard_at_10", "jaccard", "overlap", "delta", (), "same sense − other sense", ()),
+    ("entropy", "entropy", "entropy", "rarefied_normalized", ("polysemy",), "", ()),
     (
-        "delta_ce", "delta_ce", "did", (),
+        "delta_ce", "delta_ce", "delta_ce", "did", (),
         "linked − random latent, own − other sense", ("log_activation",),
     ),
     (
-        "delta_ce_on_sense", "delta_ce", "on_sense", (),
+        "delta_ce_on_sense", "delta_ce", "delta_ce", "on_sense", (),
         "linked − random latent, own sense", ("log_activation",),
     ),
 )  # fmt: skip
@@ -25,6 +26,7 @@ SPECIFICATIONS = (
         Specification(
             response=response,
             specification=PLANNED,
+            metric=metric,
             table=table,
             left=left,
             interest=interest,
@@ -37,12 +39,13 @@ SPECIFICATIONS = (
             difference=difference,
             by_lemma=True,
         )
-        for response, table, left, interest, difference, covariates in RESPONSES
+        for response, metric, table, left, interest, difference, covariates in RESPONSES
     ),
     *(
         Specification(
             response=name,
             specification=UNAGGREGATED,
+            metric="jaccard",
             table="jaccard",
             left=name,
             interest=("pair_type",),
@@ -58,6 +61,7 @@ SPECIFICATIONS = (
     Specification(
         response="delta_ce",
         specification=UNAGGREGATED,
+        metric="delta_ce",
         table="delta_ce",
         left="asinh(delta_ce)",
         interest=("linked", "on_sense"),
@@ -72,6 +76,7 @@ SPECIFICATIONS = (
         Specification(
             response=response,
             specification=PUBLISHED,
+            metric=response,
             table=response,
             left=left,
             interest=interest,

@@ -6,7 +6,8 @@ Planned tests are over terms (``medsae.mixed_effects.aggregate``; ``m``: languag
     rarefied entropy    ~ polysemy * m + layer + sae + (1 | lemma) + (1 | lemma : m)
     ΔCE contrasts       ~ log(activation) + m + layer + sae + (1 | lemma) + (1 | lemma : m)
 
-Unaggregated, the formulas over pairs and occurrences, whose coefficients are kept but not tested:
+Δ overlap is that of all pairs of a term. Unaggregated, the formulas over a sample of the pairs, and
+over occurrences, whose coefficients are kept but not tested:
 
     jaccard     ~ pair_type * m + (1 + pair_type | lemma) + (1 | doc_a) + (1 | doc_b)
     asinh(ΔCE)  ~ linked * on_sense + log(activation) + m + (1 | lemma) + (1 | latent) + (1 | doc)
@@ -91,7 +92,7 @@ CONTRASTS = {
 
 @dataclass(frozen=True)
 class Results:
-    """``coefficients`` and ``models`` (R objects) by table: jaccard, entropy, delta_ce."""
+    """``coefficients`` and ``models`` (R objects) by metric: jaccard, entropy, delta_ce."""
 
     coefficients: dict[str, pl.DataFrame]
     models: dict[str, dict[str, Fit]]
@@ -101,13 +102,13 @@ class Results:
 
 
 def fit_study(tables: dict[str, pl.DataFrame], seed: int) -> Results:
-    """Fit every specification to ``tables``: jaccard, entropy, delta_ce (see ``data``).
+    """Fit every specification to ``tables``: overlap, jaccard, entropy, delta_ce (see ``data``).
 
     What cannot be estimated is a row with status "not estimable" and the reason; a singular
     fit or one that did not converge keeps its numbers and says so in ``status``.
     """
-    coefficients: dict[str, list[pl.DataFrame]] = {name: [] for name in tables}
-    models: dict[str, dict[str, Fit]] = {name: {} for name in tables}
+    coefficients: dict[str, list[pl.DataFrame]] = {spec.metric: [] for spec in SPECIFICATIONS}
+    models: dict[str, dict[str, Fit]] = {name: {} for name in coefficients}
     fits, contrasts = [], [pl.DataFrame(schema=CONTRASTS)]
     diagnostics = [pl.DataFrame(schema=DIAGNOSTICS)]
     for spec in progress(SPECIFICATIONS, "Mixed-effects models"):
@@ -125,11 +126,11 @@ def fit_study(tables: dict[str, pl.DataFrame], seed: int) -> Results:
             "model": ENGINES[formula.engine],
         }
         fits.append(_fit_row(about, formula, result, status, table.height, available.height))
-        coefficients[spec.table].append(_coefficient_rows(about, formula, result, status))
+        coefficients[spec.metric].append(_coefficient_rows(about, formula, result, status))
         if spec.specification != UNAGGREGATED:
             contrasts.append(_contrast_rows(spec, formula, about, result, status))
         diagnostics.append(diagnostic_rows(about, result, seed))
-        models[spec.table][f"{spec.response} {spec.specification}"] = result
+        models[spec.metric][f"{spec.response} {spec.specification}"] = result
     return Results(
         {name: pl.concat(parts) for name, parts in coefficients.items()},
         models,
@@ -148,7 +149,7 @@ BY_LEMMA: dict[str, tuple[Prepare, str]] = {
     "delta_ce": (lemma_ablations, "did"),
     "delta_ce_on_sense": (lemma_ablations, "on_sense"),
 }
-"""Planned response -> how its rows are aggregated over terms, and which measure."""
+"""Planned response -> how its rows become one per term, and which measure."""
 
 
 def prepared_rows(spec: Specification, table: pl.DataFrame) -> pl.DataFrame:

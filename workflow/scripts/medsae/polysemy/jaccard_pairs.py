@@ -1,4 +1,4 @@
-"""Pairs of occurrences for the mixed-effects models, weighed as Δ weighs them.
+"""Pairs of occurrences for the mixed-effects models over pairs, weighed as Δ weighs them.
 
 Δ = mean_s W(s) − mean_{s<s'} C(s, s') counts every sense alike, however often it occurs. Drawn
 from all pairs at random, a sense of n occurrences would come with a weight of n². So the same
