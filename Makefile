@@ -44,8 +44,8 @@ test: setup-dev ## Unit and property tests
 	$(BIN)/python -m pytest
 	@echo "All unit and property tests passed. Whole runs: make test-e2e; the study itself: make demo."
 
-test-e2e: setup-dev ## End-to-end runs through snakemake (minutes)
-	$(BIN)/python -m pytest -m slow tests/e2e
+test-e2e: setup-dev ## Runs through snakemake, and trainings over several processes (minutes)
+	$(BIN)/python -m pytest -m slow tests/e2e tests/sae
 
 test-null: setup-dev ## Simulated null data sets too slow for `make test` (minutes)
 	$(BIN)/python -m pytest -m slow tests/mixed_effects tests/polysemy tests/report
