@@ -70,7 +70,7 @@ rule describe_activations:
     conda:
         "../envs/torch.yaml"
     params:
-        model=model_settings,
+        model=description_settings,
         corpus=C.corpus.model_dump(include={"name", "val_fraction", "max_rows"}),
         seed=C.seed,
     message:

@@ -1,4 +1,5 @@
 # Configuration, paths and resources: what every stage shares.
+import functools
 import hashlib
 import json
 import re
@@ -60,11 +61,6 @@ def parts(pattern):
     return [pattern.replace("{part}", name) for name in PARTS]
 
 
-def model_settings(wildcards):
-    """What the activations of the language model at hand depend on."""
-    return MODELS[wildcards.model].tracked(exclude={"size", "gpus", "saes"})
-
-
 def sae_settings(wildcards):
     """What defines the weights of the SAE at hand, and nothing else."""
     return SAES[wildcards.sae].defining()
@@ -99,12 +95,6 @@ def notes_if_there(path):
     return []
 
 
-def activations_of_part(wildcards):
-    """The shards of activations whose top latents one job exports."""
-    pattern = rules.extract_activations.output.activations
-    return shards(pattern, PARTS[wildcards.part])
-
-
 def language_model(wildcards):
     """The folder of a language model as an input, where a rule makes it."""
     model = MODELS[wildcards.model]
@@ -130,6 +120,43 @@ def extraction_settings(wildcards):
         "trust_remote_code",
     }
     return MODELS[wildcards.model].model_dump(include=keys)
+
+
+def description_settings(wildcards):
+    """What is told of the model beside its activations. What reads them runs after any change."""
+    keys = {
+        "name",
+        "source",
+        "random_weights",
+        "ctx_len",
+        "stride",
+        "dtype",
+        "attention",
+    }
+    return MODELS[wildcards.model].model_dump(include=keys)
+
+
+@functools.cache
+def lost_shards(model, layer):
+    """The shards of activations that have been deleted since they were described."""
+    place = {"model": model, "layer": layer}
+    if not Path(L.layer("activations/metadata.json").format(**place)).exists():
+        return []
+    pattern = L.layer("activations/{shard}.safetensors")
+    made = (pattern.format(**place, shard=shard) for shard in L.shards)
+    return [path for path in made if not Path(path).exists()]
+
+
+def all_activations(wildcards):
+    """The activations of a layer, for which their description stands.
+
+    One input in place of one per shard, which would make a plan of many SAEs slow to make and
+    long to read. Deleted shards are named, or Snakemake would not make them again.
+    """
+    return {
+        "activations": L.layer("activations/metadata.json").format(**wildcards),
+        "lost": lost_shards(wildcards.model, wildcards.layer),
+    }
 
 
 def checkpoint_folder(wildcards):

@@ -52,9 +52,9 @@ rule plot_faithfulness:
 
 rule measure_positions:
     input:
+        unpack(all_activations),
         sae=rules.calibrate_sae.output.sae,
         config=rules.calibrate_sae.output.config,
-        activations=rules.train_sae.input.val,
         tokens=rules.tokenize_notes.output.tokens,
     output:
         table=L.sae("metrics/explained_variance_by_position.csv"),

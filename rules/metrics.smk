@@ -121,9 +121,9 @@ rule probe_latents:
 
 rule measure_retrieval:
     input:
+        unpack(all_activations),
         latents=rules.pool_occurrence_latents.output.latents,
         notes=rules.prepare_notes.output.notes,
-        activations=shards(rules.extract_activations.output.activations),
     output:
         detail=L.sae("metrics/retrieval/exp_a_k_sweep_detail.csv"),
         summary=L.sae("metrics/retrieval/exp_a_k_sweep_summary.csv"),

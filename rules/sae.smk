@@ -2,8 +2,7 @@
 # No params: the name holds the keys of its members, and these all that their weights depend on.
 rule train_saes:
     input:
-        train=shards(rules.extract_activations.output.activations, L.train_shards),
-        val=shards(rules.extract_activations.output.activations, L.val_shards),
+        unpack(all_activations),
     output:
         done=touch(L.together("{group}")),
     log:
@@ -29,9 +28,8 @@ rule train_saes:
 
 rule train_sae:
     input:
+        unpack(all_activations),
         unpack(trained_together),
-        train=rules.train_saes.input.train,
-        val=rules.train_saes.input.val,
     output:
         best=L.sae("sae/best.safetensors"),
         latest=L.sae("sae/latest.safetensors"),
@@ -61,9 +59,9 @@ rule train_sae:
 
 rule calibrate_sae:
     input:
+        unpack(all_activations),
         sae=rules.train_sae.output.best,
         config=rules.train_sae.output.config,
-        train=rules.train_sae.input.train,
     output:
         sae=L.sae("calibrated/sae.safetensors"),
         config=L.sae("calibrated/cfg.json"),
@@ -89,9 +87,9 @@ rule calibrate_sae:
 
 rule export_topk:
     input:
+        unpack(all_activations),
         sae=rules.calibrate_sae.output.sae,
         config=rules.calibrate_sae.output.config,
-        activations=activations_of_part,
         tokens=rules.tokenize_notes.output.tokens,
     output:
         topk=directory(L.sae("topk/{part}")),
@@ -107,6 +105,7 @@ rule export_topk:
         runtime=R.topk_runtime_min,
         gpu=gpus(SAES, "sae"),
     params:
+        shards=lambda wildcards: PARTS[wildcards.part],
         k=lambda wildcards: SAES[wildcards.sae].k,
         unfinished=lambda wildcards: L.sae("checkpoints/topk/{part}").format(
             **wildcards

@@ -1,5 +1,6 @@
 """Row i of a shard is the hidden state of token i of its table, whatever the batching."""
 
+import json
 from pathlib import Path
 
 import polars as pl
@@ -8,7 +9,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from medsae.activations.describe import describe_activations
+from medsae.activations.describe import describe_activations, shards_of
 from medsae.activations.extract import extract_activations
 from medsae.activations.language_model import BlockReader, load_block_reader
 from medsae.activations.tokenize import tokenize_notes
@@ -138,6 +139,10 @@ def test_metadata_count_what_the_shards_hold(tokens: Path, reader: BlockReader, 
     assert metadata["splits"] == {"train": {"tokens": len(states), "documents": 3}}
     shard = metadata["shards"]["train-00000"]
     assert shard["norm_median"] == pytest.approx(float(states.norm(dim=1).median()), rel=0.02)
+
+    (tmp_path / "metadata.json").write_text(json.dumps(metadata))
+    assert shards_of(tmp_path / "metadata.json", "train") == [path]
+    assert shards_of(tmp_path / "metadata.json", "val") == []
 
     short = tmp_path / "short.parquet"
     pl.read_parquet(tokens).head(5).write_parquet(short)

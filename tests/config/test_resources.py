@@ -1,12 +1,13 @@
 """What jobs ask for grows with the problem and with every attempt."""
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import yaml
 
-from medsae.config import parse_config
+from medsae.config import Layout, parse_config
 from medsae.config.resources import Requests, as_mb, as_minutes
 
 ROOT = Path(__file__).parents[2]
@@ -133,17 +134,34 @@ def test_every_process_has_its_buffer_and_on_the_cpu_its_state():
     assert on_gpus[0] < on_gpus[1] < 4 * on_gpus[0]
 
 
-def test_encoding_time_follows_the_activations(files):
+@pytest.fixture
+def described(tmp_path):
+    """Activations of so many tokens in every shard, as a rule's input."""
+
+    def make(n_tokens: int) -> SimpleNamespace:
+        shards = {name: {"tokens": n_tokens} for name in Layout(CONFIG).shards}
+        path = tmp_path / f"{n_tokens}.json"
+        path.write_text(json.dumps({"shards": shards}))
+        return SimpleNamespace(activations=str(path))
+
+    return make
+
+
+def test_encoding_time_follows_the_activations(described):
     ask = requests().sae_encoding_runtime_min
-    assert ask(WILDCARDS, files(a=10**12)) > ask(WILDCARDS, files(a=10**9))
+    assert ask(WILDCARDS, described(10**8)) > ask(WILDCARDS, described(10**5))
 
 
-def test_export_time_follows_the_activations_and_counts_the_writing(files):
-    def asked(size: int) -> int:
-        return requests().topk_runtime_min(WILDCARDS, SimpleNamespace(activations=files(a=size)))
+def test_export_time_is_of_one_part_and_counts_the_writing(described):
+    def asked(n_tokens: int, part: str = "part-0000") -> int:
+        place = SimpleNamespace(**vars(WILDCARDS), part=part)
+        return requests().topk_runtime_min(place, described(n_tokens))
 
-    assert asked(10**12) > asked(10**9)
-    assert asked(10**12) > requests().sae_encoding_runtime_min(WILDCARDS, files(a=10**12))
+    assert asked(10**8) > asked(10**5)
+    parts = Layout(CONFIG).parts
+    of_all = sum(asked(10**8, part) for part in parts)
+    assert of_all > requests().sae_encoding_runtime_min(WILDCARDS, described(10**8))
+    assert len(parts) > 1 and asked(10**8) < of_all
 
 
 def test_ner_time_follows_the_share_of_one_shard(files):

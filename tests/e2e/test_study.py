@@ -164,10 +164,12 @@ def test_nothing_of_a_note_is_in_the_logs(study):
     assert not [snippet for snippet in snippets if len(snippet) == 40 and snippet in logs]
 
 
-def planned(study: Path, config: dict) -> set[str]:
+def planned(study: Path, config: dict) -> dict[str, int]:
+    """How many jobs of each rule a run would take."""
     output = run_snakemake(study, config, "--dry-run", "all").stdout
     table = output.split("Job stats:")[1].split("total")[0]
-    return set(re.findall(r"^(\w+) +\d+$", table, flags=re.MULTILINE))
+    found = re.findall(r"^(\w+) +(\d+)$", table, flags=re.MULTILINE)
+    return {rule: int(n) for rule, n in found}
 
 
 def test_a_second_run_does_nothing(study, small_config):
@@ -178,9 +180,9 @@ def test_a_changed_sae_retrains_and_nothing_upstream(study, small_config):
     config = small_config(study)
     config["saes"][0]["training"]["n_tokens"] = 100_000
     rules = planned(study, config)
-    assert {"train_sae", "calibrate_sae", "export_topk", "measure_jaccard"} <= rules
+    assert {"train_sae", "calibrate_sae", "export_topk", "measure_jaccard"} <= rules.keys()
     upstream = {"extract_activations", "tokenize_notes", "recognise_entities", "adapt_ner"}
-    assert not upstream & rules
+    assert not upstream & rules.keys()
 
 
 def test_keys_that_say_how_work_is_done_run_nothing_again(study, small_config):
@@ -201,14 +203,25 @@ def test_more_permutations_run_only_what_permutes(study, small_config):
     config = small_config(study)
     config["polysemy"]["n_permutations"] = 1999
     rules = planned(study, config)
-    assert {"measure_jaccard", "probe_latents", "measure_retrieval"} <= rules
+    assert {"measure_jaccard", "probe_latents", "measure_retrieval"} <= rules.keys()
     others = {"measure_entropy", "pool_occurrence_latents", "export_topk", "train_sae"}
-    assert not others & rules
+    assert not others & rules.keys()
 
 
 def test_a_new_layer_adds_its_own_work_only(study, small_config):
     config = small_config(study)
     config["models"][0]["layers"] = [6, 8]
     rules = planned(study, config)
-    assert {"extract_activations", "train_sae"} <= rules
-    assert not {"tokenize_notes", "recognise_entities", "adapt_ner"} & rules
+    assert rules["extract_activations"] == len(SHARDS)
+    assert rules["describe_activations"] == rules["train_sae"] == 1
+    assert not {"tokenize_notes", "recognise_entities", "adapt_ner"} & rules.keys()
+
+
+def test_a_deleted_shard_is_made_again(study, small_config):
+    shard = study / LAYER / f"activations/{SHARDS[0]}.safetensors"
+    aside = shard.rename(shard.with_suffix(".aside"))
+    try:
+        rules = planned(study, small_config(study))
+    finally:
+        aside.rename(shard)
+    assert rules["extract_activations"] == rules["train_sae"] == 1

@@ -3,12 +3,11 @@
 from entry import files_in, job
 
 with job(snakemake):
-    from pathlib import Path
-
     import polars as pl
     import pyarrow.parquet as pq
     import torch
 
+    from medsae.activations.describe import shards_of
     from medsae.device import best_device
     from medsae.io import UserError, atomic_path
     from medsae.sae import load_sae
@@ -18,7 +17,7 @@ with job(snakemake):
 
     def batches():
         """Activations of the shards, beside the index of their tokens in the document."""
-        for path in map(Path, snakemake.input.activations):
+        for path in shards_of(snakemake.input.activations, "val"):
             shard, table = open_shard(path), pq.ParquetFile(tables[path.stem])
             if table.metadata.num_rows != shard.n_rows:
                 raise UserError(

@@ -3,13 +3,14 @@
 from entry import job
 
 with job(snakemake):
+    from medsae.activations.describe import shards_of
     from medsae.io import atomic_path
     from medsae.polysemy.retrieval_tables import measure_retrieval
 
     detail, summary, baselines = measure_retrieval(
         snakemake.input.latents,
         snakemake.input.notes,
-        snakemake.input.activations,
+        shards_of(snakemake.input.activations),
         snakemake.params.retrieval,
         snakemake.params.statistics,
     )

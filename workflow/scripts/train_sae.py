@@ -3,8 +3,7 @@
 from entry import job
 
 with job(snakemake):
-    from pathlib import Path
-
+    from medsae.activations.describe import shards_of
     from medsae.config import parse_config
     from medsae.sae import SAEConfig, TrainConfig
     from medsae.sae.run import train_and_publish
@@ -17,8 +16,8 @@ with job(snakemake):
     train_and_publish(
         SAEConfig(**settings),
         TrainConfig(**training, seed=snakemake.params.seed),
-        [Path(path) for path in snakemake.input.train],
-        [Path(path) for path in snakemake.input.val],
+        shards_of(snakemake.input.activations, "train"),
+        shards_of(snakemake.input.activations, "val"),
         snakemake.params.checkpoints,
         snakemake.output,
         configured.n_processes,

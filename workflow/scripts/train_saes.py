@@ -6,8 +6,7 @@ Their checkpoints are where train_sae looks for them, and are then found finishe
 from entry import job
 
 with job(snakemake):
-    from pathlib import Path
-
+    from medsae.activations.describe import shards_of
     from medsae.config import Layout, parse_config, together
     from medsae.sae import SAEConfig, TrainConfig
     from medsae.sae.run import train_together
@@ -21,8 +20,8 @@ with job(snakemake):
     train_together(
         [SAEConfig(**sae) for sae in settings],
         TrainConfig(**trainings[0], **saes[0].training.runtime(), seed=configured.seed),
-        [Path(path) for path in snakemake.input.train],
-        [Path(path) for path in snakemake.input.val],
+        shards_of(snakemake.input.activations, "train"),
+        shards_of(snakemake.input.activations, "val"),
         [layout.checkpoints(sae).format(sae=sae.name, **wildcards) for sae in saes],
         saes[0].n_processes,
         snakemake.threads,

@@ -1,5 +1,6 @@
 """What a folder of activations holds: ``metadata.json``."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,13 @@ def describe_activations(
         "splits": splits,
         "shards": shards,
     }
+
+
+def shards_of(metadata: str | Path, split: str = "") -> list[Path]:
+    """The shards that ``metadata.json`` at that path describes, in order: of one split, or all."""
+    path = Path(metadata)
+    names = json.loads(path.read_text(encoding="utf-8"))["shards"]
+    return [path.with_name(f"{name}.safetensors") for name in names if name.startswith(split)]
 
 
 def _counts(path: str | Path) -> dict[str, int]:

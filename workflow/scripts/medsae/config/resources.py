@@ -5,12 +5,14 @@ for memory or time is submitted again with more (the profiles set ``retries``). 
 MB, time in minutes. Inputs that do not exist yet make Snakemake print ``<TBD>``.
 """
 
+import json
 from collections.abc import Iterable, Sequence
 from math import ceil
 from pathlib import Path
 from typing import Any
 
 from medsae.config import estimates
+from medsae.config.layout import Layout
 from medsae.config.sae_section import Sae
 from medsae.config.schema import Config, LanguageModel
 
@@ -47,6 +49,12 @@ def _bytes(path: str | Path) -> int:
     return place.stat().st_size
 
 
+def _tokens_of_shards(metadata: str) -> dict[str, int]:
+    """Tokens of each shard of activations, as their ``metadata.json`` says."""
+    shards = json.loads(Path(metadata).read_text(encoding="utf-8"))["shards"]
+    return {name: shard["tokens"] for name, shard in shards.items()}
+
+
 class Requests:
     """The resource functions of one configuration."""
 
@@ -54,6 +62,7 @@ class Requests:
         self._config = config
         self._models = {model.name: model for model in config.models}
         self._saes = {sae.name: sae for sae in config.saes}
+        self._parts = Layout(config).parts
 
     def table_memory_mb(self, wildcards: Any, input: Paths, attempt: int = 1) -> int:
         """Tables are streamed file by file, so the largest input decides, not their sum."""
@@ -124,18 +133,18 @@ class Requests:
         needed = estimates.sae_encoding_device_bytes(sae, d_model)
         return as_mb(estimates.process_bytes(sae.gpus) + needed, attempt)
 
-    def sae_encoding_runtime_min(self, wildcards: Any, input: Paths, attempt: int = 1) -> int:
-        """Time of a pass of a trained SAE over the activations among the inputs."""
-        sae, model = self._sae(wildcards), self._model(wildcards)
-        n_tokens = sum(map(_bytes, input)) / estimates.activation_row_bytes(model)
-        seconds = estimates.sae_encoding_seconds(sae, model.size.d_model, n_tokens)
-        return as_minutes(seconds, attempt)
+    def sae_encoding_runtime_min(self, wildcards: Any, input: Any, attempt: int = 1) -> int:
+        """Time of a pass of a trained SAE over all activations of a layer."""
+        sae, d_model = self._sae(wildcards), self._model(wildcards).size.d_model
+        n_tokens = sum(_tokens_of_shards(input.activations).values())
+        return as_minutes(estimates.sae_encoding_seconds(sae, d_model, n_tokens), attempt)
 
     def topk_runtime_min(self, wildcards: Any, input: Any, attempt: int = 1) -> int:
         """Time of the export of the top latents of the shards of one part."""
-        sae, model = self._sae(wildcards), self._model(wildcards)
-        n_tokens = sum(map(_bytes, input.activations)) / estimates.activation_row_bytes(model)
-        return as_minutes(estimates.topk_seconds(sae, model.size.d_model, n_tokens), attempt)
+        sae, d_model = self._sae(wildcards), self._model(wildcards).size.d_model
+        n_tokens = _tokens_of_shards(input.activations)
+        in_part = sum(n_tokens[name] for name in self._parts[wildcards.part])
+        return as_minutes(estimates.topk_seconds(sae, d_model, in_part), attempt)
 
     def ner_memory_mb(self, wildcards: Any, attempt: int = 1) -> int:
         """Memory of GLiNER with a large encoder; notes are read shard by shard."""
