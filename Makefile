@@ -50,7 +50,7 @@ test-e2e: setup-dev ## Runs through snakemake, and trainings over several proces
 test-null: setup-dev ## Simulated null data sets too slow for `make test` (minutes)
 	$(BIN)/python -m pytest -m slow tests/mixed_effects tests/polysemy tests/report
 
-test-slurm: setup-dev ## The same on a real Slurm, started on this machine (root, minutes)
+test-slurm: setup-dev ## A shrunken study on a real Slurm, started on this machine (root, minutes)
 	@sh tests/slurm/install.sh
 	$(BIN)/python -m pytest -m slow -rs tests/slurm </dev/null
 

@@ -57,6 +57,8 @@ rule extract_activations:
         "../workflow/scripts/extract_activations.py"
 
 
+# What reads all shards of a layer takes this file for them: one input in place of one per shard,
+# which would make a plan of many SAEs slow to make and long to read.
 rule describe_activations:
     input:
         tokens=rules.tokenize_notes.output.tokens,

@@ -1,5 +1,4 @@
 # Configuration, paths and resources: what every stage shares.
-import functools
 import hashlib
 import json
 import re
@@ -123,7 +122,10 @@ def extraction_settings(wildcards):
 
 
 def description_settings(wildcards):
-    """What is told of the model beside its activations. What reads them runs after any change."""
+    """What is told of the model beside its activations.
+
+    Whatever reads the activations runs again when one of these changes.
+    """
     keys = {
         "name",
         "source",
@@ -134,29 +136,6 @@ def description_settings(wildcards):
         "attention",
     }
     return MODELS[wildcards.model].model_dump(include=keys)
-
-
-@functools.cache
-def lost_shards(model, layer):
-    """The shards of activations that have been deleted since they were described."""
-    place = {"model": model, "layer": layer}
-    if not Path(L.layer("activations/metadata.json").format(**place)).exists():
-        return []
-    pattern = L.layer("activations/{shard}.safetensors")
-    made = (pattern.format(**place, shard=shard) for shard in L.shards)
-    return [path for path in made if not Path(path).exists()]
-
-
-def all_activations(wildcards):
-    """The activations of a layer, for which their description stands.
-
-    One input in place of one per shard, which would make a plan of many SAEs slow to make and
-    long to read. Deleted shards are named, or Snakemake would not make them again.
-    """
-    return {
-        "activations": L.layer("activations/metadata.json").format(**wildcards),
-        "lost": lost_shards(wildcards.model, wildcards.layer),
-    }
 
 
 def checkpoint_folder(wildcards):

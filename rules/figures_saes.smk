@@ -52,7 +52,7 @@ rule plot_faithfulness:
 
 rule measure_positions:
     input:
-        unpack(all_activations),
+        activations=rules.describe_activations.output.metadata,
         sae=rules.calibrate_sae.output.sae,
         config=rules.calibrate_sae.output.config,
         tokens=rules.tokenize_notes.output.tokens,
@@ -73,7 +73,7 @@ rule measure_positions:
     threads: HALF
     resources:
         mem_mb=R.sae_encoding_memory_mb,
-        runtime=R.sae_encoding_runtime_min,
+        runtime=R.validation_runtime_min,
         gpu=gpus(SAES, "sae"),
     params:
         n_positions=lambda wildcards: MODELS[wildcards.model].ctx_len,

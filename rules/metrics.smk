@@ -121,7 +121,7 @@ rule probe_latents:
 
 rule measure_retrieval:
     input:
-        unpack(all_activations),
+        activations=rules.describe_activations.output.metadata,
         latents=rules.pool_occurrence_latents.output.latents,
         notes=rules.prepare_notes.output.notes,
     output:

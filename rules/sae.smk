@@ -2,7 +2,7 @@
 # No params: the name holds the keys of its members, and these all that their weights depend on.
 rule train_saes:
     input:
-        unpack(all_activations),
+        activations=rules.describe_activations.output.metadata,
     output:
         done=touch(L.together("{group}")),
     log:
@@ -28,8 +28,8 @@ rule train_saes:
 
 rule train_sae:
     input:
-        unpack(all_activations),
         unpack(trained_together),
+        activations=rules.describe_activations.output.metadata,
     output:
         best=L.sae("sae/best.safetensors"),
         latest=L.sae("sae/latest.safetensors"),
@@ -59,7 +59,7 @@ rule train_sae:
 
 rule calibrate_sae:
     input:
-        unpack(all_activations),
+        activations=rules.describe_activations.output.metadata,
         sae=rules.train_sae.output.best,
         config=rules.train_sae.output.config,
     output:
@@ -75,7 +75,7 @@ rule calibrate_sae:
     threads: HALF
     resources:
         mem_mb=R.sae_encoding_memory_mb,
-        runtime=R.sae_encoding_runtime_min,
+        runtime=R.calibration_runtime_min,
         gpu=gpus(SAES, "sae"),
     params:
         quantile=lambda wildcards: SAES[wildcards.sae].calibration_quantile,
@@ -87,7 +87,7 @@ rule calibrate_sae:
 
 rule export_topk:
     input:
-        unpack(all_activations),
+        activations=rules.describe_activations.output.metadata,
         sae=rules.calibrate_sae.output.sae,
         config=rules.calibrate_sae.output.config,
         tokens=rules.tokenize_notes.output.tokens,

@@ -143,6 +143,10 @@ def test_metadata_count_what_the_shards_hold(tokens: Path, reader: BlockReader, 
     (tmp_path / "metadata.json").write_text(json.dumps(metadata))
     assert shards_of(tmp_path / "metadata.json", "train") == [path]
     assert shards_of(tmp_path / "metadata.json", "val") == []
+    path.rename(tmp_path / "aside")
+    with pytest.raises(UserError, match=r"has been deleted: delete .*metadata\.json too"):
+        shards_of(tmp_path / "metadata.json")
+    (tmp_path / "aside").rename(path)
 
     short = tmp_path / "short.parquet"
     pl.read_parquet(tokens).head(5).write_parquet(short)

@@ -147,9 +147,12 @@ def described(tmp_path):
     return make
 
 
-def test_encoding_time_follows_the_activations(described):
-    ask = requests().sae_encoding_runtime_min
-    assert ask(WILDCARDS, described(10**8)) > ask(WILDCARDS, described(10**5))
+def test_encoding_time_follows_the_activations_that_are_read(described):
+    ask = requests()
+    learned_from, held_out = ask.calibration_runtime_min, ask.validation_runtime_min
+    for of in (learned_from, held_out):
+        assert of(WILDCARDS, described(10**9)) > of(WILDCARDS, described(10**5))
+    assert learned_from(WILDCARDS, described(10**8)) > held_out(WILDCARDS, described(10**8))
 
 
 def test_export_time_is_of_one_part_and_counts_the_writing(described):
@@ -160,8 +163,19 @@ def test_export_time_is_of_one_part_and_counts_the_writing(described):
     assert asked(10**8) > asked(10**5)
     parts = Layout(CONFIG).parts
     of_all = sum(asked(10**8, part) for part in parts)
-    assert of_all > requests().sae_encoding_runtime_min(WILDCARDS, described(10**8))
+    assert of_all > requests().calibration_runtime_min(WILDCARDS, described(10**8))
     assert len(parts) > 1 and asked(10**8) < of_all
+
+
+def test_shards_that_an_earlier_description_lacks_do_not_count(described):
+    raw = yaml.safe_load((ROOT / "config/medgemma-27b.yaml").read_text())
+    raw["corpus"]["shards"] *= 2
+    more = parse_config(raw)
+    added = [
+        name for name, part in Layout(more).parts.items() if part[0] not in Layout(CONFIG).shards
+    ]
+    place = SimpleNamespace(**vars(WILDCARDS), part=added[0])
+    assert Requests(more).topk_runtime_min(place, described(10**8)) == as_minutes(0)
 
 
 def test_ner_time_follows_the_share_of_one_shard(files):

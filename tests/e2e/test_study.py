@@ -217,11 +217,13 @@ def test_a_new_layer_adds_its_own_work_only(study, small_config):
     assert not {"tokenize_notes", "recognise_entities", "adapt_ner"} & rules.keys()
 
 
-def test_a_deleted_shard_is_made_again(study, small_config):
-    shard = study / LAYER / f"activations/{SHARDS[0]}.safetensors"
-    aside = shard.rename(shard.with_suffix(".aside"))
+def test_a_shard_deleted_with_the_description_is_made_again(study, small_config):
+    folder = study / LAYER / "activations"
+    paths = [folder / f"{SHARDS[0]}.safetensors", folder / "metadata.json"]
+    aside = [path.rename(path.with_suffix(".aside")) for path in paths]
     try:
         rules = planned(study, small_config(study))
     finally:
-        aside.rename(shard)
+        for path, moved in zip(paths, aside, strict=True):
+            moved.rename(path)
     assert rules["extract_activations"] == rules["train_sae"] == 1

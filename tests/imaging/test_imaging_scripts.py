@@ -32,6 +32,13 @@ PUBLISHED = {
 }
 
 
+class Outputs(SimpleNamespace):
+    """Named files that can be gone through."""
+
+    def __iter__(self):
+        return iter(vars(self).values())
+
+
 @pytest.fixture(scope="module")
 def run(pytestconfig):
     level, handlers = logging.root.level, logging.root.handlers[:]
@@ -40,7 +47,7 @@ def run(pytestconfig):
         output = {key: str(folder / value) for key, value in outputs.items()}
         snakemake = SimpleNamespace(
             input=SimpleNamespace(**inputs),
-            output=SimpleNamespace(**output),
+            output=Outputs(**output),
             params=SimpleNamespace(**params),
             wildcards=SimpleNamespace(**(wildcards or {})),
             log=[str(folder / "logs" / f"{rule}.log")],

@@ -1,5 +1,6 @@
 """The scripts of this room's rules, run as Snakemake runs them, on a small planted study."""
 
+import json
 import logging
 import runpy
 from types import SimpleNamespace
@@ -14,7 +15,10 @@ from medsae.store import ShardWriter
 
 
 class Files(SimpleNamespace):
-    """Named files, with the ``get`` that Snakemake's have."""
+    """Named files, with what Snakemake's have: ``get``, and a way through them."""
+
+    def __iter__(self):
+        return iter(vars(self).values())
 
     def get(self, name, default=None):
         return getattr(self, name, default)
@@ -99,6 +103,8 @@ def test_metrics(run, plant, write_latents, tmp_path, statistics, monkeypatch):
         tmp_path / "calibration.parquet"
     )
     shard = tmp_path / "train-00000.safetensors"
+    metadata = tmp_path / "metadata.json"
+    metadata.write_text(json.dumps({"shards": {shard.stem: {}}}))
     with ShardWriter(shard, len(table), 4, torch.float32, {}) as writer:
         writer.write(0, torch.arange(4.0 * len(table)).reshape(-1, 4) % 7)
     table.select("doc_id").unique(maintain_order=True).with_columns(
@@ -142,7 +148,7 @@ def test_metrics(run, plant, write_latents, tmp_path, statistics, monkeypatch):
         {
             "latents": latents,
             "notes": str(tmp_path / "notes.parquet"),
-            "activations": [str(shard)],
+            "activations": str(metadata),
         },
         {"detail": "detail.csv", "summary": "summary.csv", "baselines": "baselines.csv"},
         retrieval={"k_sweep": [5, 10], "n_anchor_sweep": [2]},

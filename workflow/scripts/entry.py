@@ -39,9 +39,9 @@ def job(snakemake: Any) -> Iterator[None]:
     for name in THREADS:
         os.environ.setdefault(name, str(snakemake.threads))
     logger = logging.getLogger("medsae")
-    for path in snakemake.output:  # one job at a time writes it
-        remove_leftovers(path)
     try:
+        for path in snakemake.output:  # one job at a time writes it
+            remove_leftovers(path)
         yield
     except UserError as error:
         logger.error("Error in %s: %s", snakemake.rule, error)

@@ -54,10 +54,18 @@ def describe_activations(
 
 
 def shards_of(metadata: str | Path, split: str = "") -> list[Path]:
-    """The shards that ``metadata.json`` at that path describes, in order: of one split, or all."""
+    """The shards that ``metadata.json`` at that path describes, in order: of one split, or all.
+
+    Raises ``UserError`` if one has been deleted since, which Snakemake does not see.
+    """
     path = Path(metadata)
     names = json.loads(path.read_text(encoding="utf-8"))["shards"]
-    return [path.with_name(f"{name}.safetensors") for name in names if name.startswith(split)]
+    shards = [path.with_name(f"{name}.safetensors") for name in names if name.startswith(split)]
+    if lost := [shard for shard in shards if not shard.exists()]:
+        raise UserError(
+            f"{lost[0]} has been deleted: delete {path} too and run again, and both are made anew."
+        )
+    return shards
 
 
 def _counts(path: str | Path) -> dict[str, int]:

@@ -65,8 +65,7 @@ class Polysemy(Section):
     jaccard_k: list[Annotated[int, Field(ge=1)]] = Field(
         [10, 20, 50],
         min_length=1,
-        description="Overlap of the k largest latents, besides all K; the mixed-effects models "
-        "take 10 and all K.",
+        description="Overlap of the k largest latents, besides the 10 largest and all K.",
     )
     n_permutations: int = Field(
         10_000,

@@ -16,7 +16,7 @@ from medsae.config.section import RUNTIME
 INTRODUCTION = """\
 # Configuration reference
 
-Made from `workflow/scripts/medsae/config/schema.py` by `make config-reference`; do not edit.
+Made from `workflow/scripts/medsae/config/` by `make config-reference`; do not edit.
 
 A configuration file states what differs from the defaults below:
 `snakemake --configfile config/mine.yaml`. It replaces `config/config.yaml`, the embedded

@@ -49,10 +49,13 @@ def _bytes(path: str | Path) -> int:
     return place.stat().st_size
 
 
-def _tokens_of_shards(metadata: str) -> dict[str, int]:
-    """Tokens of each shard of activations, as their ``metadata.json`` says."""
-    shards = json.loads(Path(metadata).read_text(encoding="utf-8"))["shards"]
-    return {name: shard["tokens"] for name, shard in shards.items()}
+def _tokens(metadata: str, shards: Iterable[str]) -> int:
+    """Tokens of those of ``shards`` that ``metadata.json`` describes.
+
+    It may be of an earlier run with fewer shards while a plan is made.
+    """
+    described = json.loads(Path(metadata).read_text(encoding="utf-8"))["shards"]
+    return sum(described[name]["tokens"] for name in shards if name in described)
 
 
 class Requests:
@@ -62,7 +65,7 @@ class Requests:
         self._config = config
         self._models = {model.name: model for model in config.models}
         self._saes = {sae.name: sae for sae in config.saes}
-        self._parts = Layout(config).parts
+        self._layout = Layout(config)
 
     def table_memory_mb(self, wildcards: Any, input: Paths, attempt: int = 1) -> int:
         """Tables are streamed file by file, so the largest input decides, not their sum."""
@@ -133,18 +136,19 @@ class Requests:
         needed = estimates.sae_encoding_device_bytes(sae, d_model)
         return as_mb(estimates.process_bytes(sae.gpus) + needed, attempt)
 
-    def sae_encoding_runtime_min(self, wildcards: Any, input: Any, attempt: int = 1) -> int:
-        """Time of a pass of a trained SAE over all activations of a layer."""
-        sae, d_model = self._sae(wildcards), self._model(wildcards).size.d_model
-        n_tokens = sum(_tokens_of_shards(input.activations).values())
-        return as_minutes(estimates.sae_encoding_seconds(sae, d_model, n_tokens), attempt)
+    def calibration_runtime_min(self, wildcards: Any, input: Any, attempt: int = 1) -> int:
+        """Time of a pass of a trained SAE over the activations it learned from."""
+        return self._encoding_runtime_min(wildcards, input, self._layout.train_shards, attempt)
+
+    def validation_runtime_min(self, wildcards: Any, input: Any, attempt: int = 1) -> int:
+        """Time of a pass of a trained SAE over the held-out activations."""
+        return self._encoding_runtime_min(wildcards, input, self._layout.val_shards, attempt)
 
     def topk_runtime_min(self, wildcards: Any, input: Any, attempt: int = 1) -> int:
         """Time of the export of the top latents of the shards of one part."""
         sae, d_model = self._sae(wildcards), self._model(wildcards).size.d_model
-        n_tokens = _tokens_of_shards(input.activations)
-        in_part = sum(n_tokens[name] for name in self._parts[wildcards.part])
-        return as_minutes(estimates.topk_seconds(sae, d_model, in_part), attempt)
+        n_tokens = _tokens(input.activations, self._layout.parts[wildcards.part])
+        return as_minutes(estimates.topk_seconds(sae, d_model, n_tokens), attempt)
 
     def ner_memory_mb(self, wildcards: Any, attempt: int = 1) -> int:
         """Memory of GLiNER with a large encoder; notes are read shard by shard."""
@@ -174,6 +178,13 @@ class Requests:
         state = estimates.sae_training_device_bytes(sae, IMAGE_WIDTH)
         buffer = 4 * IMAGE_WIDTH * sae.training.buffer_rows
         return as_mb(estimates.process_bytes(sae.gpus) + state + buffer, attempt)
+
+    def _encoding_runtime_min(
+        self, wildcards: Any, input: Any, shards: Iterable[str], attempt: int
+    ) -> int:
+        sae, d_model = self._sae(wildcards), self._model(wildcards).size.d_model
+        n_tokens = _tokens(input.activations, shards)
+        return as_minutes(estimates.sae_encoding_seconds(sae, d_model, n_tokens), attempt)
 
     def _model(self, wildcards: Any) -> LanguageModel:
         return self._models[wildcards.model]

@@ -1,7 +1,7 @@
-"""The configuration: every key with its meaning, default and bounds, in one place.
+"""The configuration: every key with its meaning, default and bounds, here and in ``*_section``.
 
 ``config/config.yaml`` and its siblings state only what differs from these defaults;
-``config/README.md`` is generated from the descriptions below and held to them by a test.
+``config/README.md`` is generated from the descriptions and held to them by a test.
 """
 
 from typing import Annotated, Literal

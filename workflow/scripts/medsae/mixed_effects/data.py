@@ -33,11 +33,11 @@ LABELS = {
 
 
 def overlap_table(paths: Sequence[str | Path]) -> pl.DataFrame:
-    """Δ of each ambiguous term over all of its pairs, from every ``jaccard_at_k.csv``.
+    """Δ of each ambiguous term over all pairs of patients, from every ``jaccard_at_k.csv``.
 
     A row per lemma, model, layer and SAE. ``jaccard`` is Δ of all K latents, which is the largest
     k of a file; ``jaccard_at_10`` that of the 10 strongest, which are all where K is smaller. Null
-    where Δ is not defined, and ``jaccard_at_10`` where ``jaccard_k`` has no 10.
+    where Δ is not defined.
     """
     columns = {"lemma": pl.String, "kind": pl.String, "k": pl.Int64, "delta": pl.Float64}
 

@@ -21,6 +21,9 @@ MAX_PAIRS = 200
 DRAWS = 40
 """Pairs drawn for each that is wanted, where there are too many to list them all."""
 
+MODELLED_K = 10
+"""Overlap of so many of the largest latents is modelled in R, besides that of all."""
+
 WITHIN, CROSS = "within", "cross"
 
 Pairs = tuple[NDArray[np.intp], NDArray[np.intp]]
@@ -79,7 +82,7 @@ def _rows(sample: SenseSample, pair_type: str, a: NDArray, b: NDArray) -> list[d
     columns = {
         "sense_a": senses[sample.label[a]].tolist(),
         "sense_b": senses[sample.label[b]].tolist(),
-        "jaccard_at_10": paired_jaccard(lemma.codes, a, b, 10).tolist(),
+        "jaccard_at_10": paired_jaccard(lemma.codes, a, b, MODELLED_K).tolist(),
         "jaccard": paired_jaccard(lemma.codes, a, b, None).tolist(),
         "doc_a": documents[a].to_list(),
         "doc_b": documents[b].to_list(),

@@ -38,7 +38,7 @@ from medsae.polysemy.jaccard_controls import (
     match_controls,
     patients_by_sense,
 )
-from medsae.polysemy.jaccard_pairs import pair_rows
+from medsae.polysemy.jaccard_pairs import MODELLED_K, pair_rows
 from medsae.polysemy.overlap import (
     TopSets,
     grouped_overlap,
@@ -99,7 +99,7 @@ def measure_jaccard(
     n_all = int(
         pl.scan_parquet(latents).select(pl.col("latent_ids").list.len().max()).collect().item() or 1
     )
-    depths = sorted({k for k in jaccard_k if k < n_all} | {n_all})
+    depths = sorted({k for k in (MODELLED_K, *jaccard_k) if k < n_all} | {n_all})
     terms: list[dict[str, Any]] = []
     published: list[dict[str, Any]] = []
     pairs: list[dict[str, Any]] = []
