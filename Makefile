@@ -41,7 +41,7 @@ report-imaging: setup
 			--report report-imaging.html --report-stylesheet report/report.css; fi
 
 test: setup-dev ## Unit and property tests
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile
 	@echo "All unit and property tests passed. Whole runs: make test-e2e; the study itself: make demo."
 
 test-e2e: setup-dev ## Runs through snakemake, and trainings over several processes (minutes)
