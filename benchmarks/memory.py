@@ -30,6 +30,12 @@ EXTRACTION = {
     "stride": None,
     "trust_remote_code": False,
 }
+DESCRIBED = {
+    "name": "tiny",
+    "source": "tiny",
+    "random_weights": False,
+    **{name: EXTRACTION[name] for name in ("ctx_len", "stride", "dtype", "attention")},
+}
 PLACE = {"model": "tiny", "layer": "1", "sae": "topk", "shard": "train-00000"}
 
 
@@ -72,6 +78,7 @@ def run_script(name: str, inputs: dict, outputs: dict, params: dict, folder: Pat
 def steps() -> list[tuple[str, dict, dict, dict]]:
     """Script, inputs, outputs and params of every step, in an order in which they can run."""
     shards = [f"activations/{shard}.safetensors" for shard in SHARDS]
+    activations = {"activations": "activations/metadata.json"}
     tables = {"latents": "occurrence_latents.parquet"}
     topk = {"topk": ["topk"]}
     sae = {"sae": "calibrated/sae.safetensors", "config": "calibrated/cfg.json"}
@@ -106,22 +113,28 @@ def steps() -> list[tuple[str, dict, dict, dict]]:
             model,
         ),
         (
+            "describe_activations",
+            {"tokens": "tokens", "activations": shards},
+            {"metadata": activations["activations"]},
+            {"model": DESCRIBED, "corpus": {}, "seed": 0},
+        ),
+        (
             "train_sae",
-            {"train": shards[:2], "val": shards[2:]},
+            activations,
             {"latest": "sae/latest.safetensors"},
             {"sae": data.sae_settings(), "checkpoints": "checkpoints", "seed": 0},
         ),
         (
             "calibrate_sae",
-            {"sae": "sae/latest.safetensors", "train": shards[:2]},
+            {"sae": "sae/latest.safetensors", **activations},
             sae | {"calibration": "calibrated/calibration.parquet"},
             {"quantile": 0.999},
         ),
         (
             "export_topk",
-            {"activations": shards, "tokens": "tokens", **sae},
+            {"tokens": "tokens", **activations, **sae},
             {"topk": "topk"},
-            {"k": data.K, "unfinished": "checkpoints/topk"},
+            {"shards": SHARDS, "k": data.K, "unfinished": "checkpoints/topk"},
         ),
         (
             "merge_ner_spans",
@@ -185,7 +198,7 @@ def steps() -> list[tuple[str, dict, dict, dict]]:
         ),
         (
             "measure_retrieval",
-            tables | {"notes": "notes.parquet", "activations": shards},
+            tables | activations | {"notes": "notes.parquet"},
             {"detail": "detail.csv", "summary": "sweep.csv", "baselines": "baselines.csv"},
             {"retrieval": data.retrieval_settings(), **statistics},
         ),
