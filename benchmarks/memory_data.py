@@ -64,7 +64,7 @@ def labels() -> list[str]:
 
 def sae_settings() -> dict[str, Any]:
     """What rules/common.smk calls the settings of an SAE."""
-    return _config().sae("topk").tracked(exclude={"name", "gpus", "calibration_quantile"})
+    return _config().sae("topk").defining()
 
 
 def retrieval_settings() -> dict[str, Any]:
