@@ -30,7 +30,7 @@ if not workflow.config_settings.configfiles:
     configfile: "config/config.yaml"
 
 
-report: "report/workflow.rst"
+report: "report/workflow.rst" if C.models else "report/images.rst"
 
 
 # Used with `--software-deployment-method apptainer`; built from the Containerfile.

@@ -165,6 +165,7 @@ rule write_imaging_summary:
             category=IMAGES,
             labels={"result": "7.1 The answers in words"},
         ),
+        headline=L.image("headline.rst"),
     log:
         L.image_log("write_imaging_summary"),
     benchmark:

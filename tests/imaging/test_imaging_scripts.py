@@ -32,6 +32,9 @@ PUBLISHED = {
 }
 
 
+SUMMARY = {"markdown": "summary.md", "page": "summary.html", "headline": "headline.rst"}
+
+
 class Outputs(SimpleNamespace):
     """Named files that can be gone through."""
 
@@ -150,7 +153,7 @@ def study(run, planted, tmp_path_factory):
             "fingerprints": [each["fingerprint"] for each in both],
             "languages": [each["language"] for each in both],
         },
-        {"markdown": "summary.md", "page": "summary.html"},
+        SUMMARY,
         name="planted",
         evaluation={"scored_on": ["val"], "fingerprints_on": ["test"], "language_on": ["test"]},
         judged_on=["val"],
@@ -239,7 +242,7 @@ def collapsed(study, run, planted, tmp_path_factory):
          "recovery_data": "recovery.csv"},
     )  # fmt: skip
     run(
-        "write_imaging_summary", folder, tables, {"markdown": "summary.md", "page": "summary.html"},
+        "write_imaging_summary", folder, tables, SUMMARY,
         name="planted",
         evaluation={"scored_on": ["val"], "fingerprints_on": ["test"], "language_on": ["test"]},
         judged_on=["val"],

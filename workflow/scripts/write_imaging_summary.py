@@ -10,10 +10,10 @@ with job(snakemake):
 
     from medsae.imaging.artifacts import read_slices
     from medsae.io import atomic_path
-    from medsae.report.document import to_html, to_markdown
+    from medsae.report.document import to_html, to_markdown, to_rst
     from medsae.report.imaging.data import RANKING_NUMBERS, read_probes, read_recovery, read_table
     from medsae.report.imaging.run import ImagingRun
-    from medsae.report.imaging.summary import write_imaging_summary
+    from medsae.report.imaging.summary import front_page, write_imaging_summary
 
     source, params = snakemake.input, snakemake.params
 
@@ -44,6 +44,7 @@ with job(snakemake):
     for path, text in (
         (snakemake.output.markdown, to_markdown(document)),
         (snakemake.output.page, to_html(document)),
+        (snakemake.output.headline, to_rst(front_page(run))),
     ):
         with atomic_path(path) as temporary:
             temporary.write_text(text, encoding="utf-8")

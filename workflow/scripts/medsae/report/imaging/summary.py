@@ -43,6 +43,11 @@ def write_imaging_summary(run: ImagingRun) -> list[Block]:
     return blocks
 
 
+def front_page(run: ImagingRun) -> list[Block]:
+    """What the report begins with: the scans, and what was found in short."""
+    return [Paragraph(_scans(run)), Bullets(tuple(_short(run)))]
+
+
 def _scans(run: ImagingRun) -> str:
     counts = run.slices.group_by("split").agg(
         pl.len(), pl.col("scan").n_unique(), pl.col("patient_id").n_unique().alias("patients")
