@@ -30,14 +30,14 @@ if not workflow.config_settings.configfiles:
     configfile: "config/config.yaml"
 
 
-report: "report/workflow.rst" if C.models else "report/images.rst"
-
-
 # Used with `--software-deployment-method apptainer`; built from the Containerfile.
 container: "medsae.sif"
 
 
 include: "rules/common.smk"
+
+
+report: "report/workflow.rst" if C.models else "report/images.rst"
 
 
 if C.models:

@@ -10,7 +10,6 @@ import SimpleITK
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medsae.imaging.dicom import kept_locale
 from medsae.imaging.volumes import check_scan, read_volume
 from medsae.io import UserError
 from tests.imaging.scans.conftest import planted, save
@@ -49,9 +48,9 @@ def test_itk_formats_and_nifti_give_the_same_volume(tmp_path):
     assert np.allclose(volume.affine, truth.affine, atol=1e-4)
 
 
-@kept_locale()
 def write_series(folder, data, spacing, skip=()):
     folder.mkdir()
+    before = locale.setlocale(locale.LC_ALL)
     writer = SimpleITK.ImageFileWriter()
     writer.KeepOriginalImageUIDOn()
     for number in range(data.shape[2]):
@@ -72,14 +71,14 @@ def write_series(folder, data, spacing, skip=()):
             image.SetMetaData(tag, value)
         writer.SetFileName(str(folder / f"{number:03d}.dcm"))
         writer.Execute(image)
+    # the writer sets it to "C", and text that other tests read afterwards would have to be ASCII
+    locale.setlocale(locale.LC_ALL, before)
 
 
 def test_a_dicom_series_is_read_in_order_and_in_hounsfield_units(tmp_path):
     data = np.arange(6 * 5 * 4, dtype=np.int16).reshape(6, 5, 4)
     write_series(tmp_path / "series", data - 1000, (2.0, 2.0, 3.0))
-    before = locale.setlocale(locale.LC_ALL)
     volume = read_volume(tmp_path / "series")
-    assert locale.setlocale(locale.LC_ALL) == before
     # DICOM counts to the left and to the back, RAS to the right and to the front.
     assert np.array_equal(volume.data[::-1, ::-1], data - 1000)
     assert np.allclose(volume.spacing, (2.0, 2.0, 3.0))

@@ -1,8 +1,5 @@
 """DICOM series, and whatever else ITK reads (NRRD, MetaImage), with an affine in RAS mm."""
 
-import locale
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -20,18 +17,6 @@ Image = tuple[NDArray, NDArray[np.float64]]
 SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
 
 
-@contextmanager
-def kept_locale() -> Iterator[None]:
-    """Undo what GDCM does: it sets the locale of the process to "C", and files that are opened
-    as text afterwards are taken for ASCII."""
-    before = locale.setlocale(locale.LC_ALL)
-    try:
-        yield
-    finally:
-        locale.setlocale(locale.LC_ALL, before)
-
-
-@kept_locale()
 def read_series(folder: Path) -> Image:
     """The one DICOM series in ``folder``: array [i, j, k] and affine [4, 4] to RAS mm.
 
@@ -53,7 +38,6 @@ def read_series(folder: Path) -> Image:
         raise UserError(f"{folder}: a file of the DICOM series cannot be read.") from None
 
 
-@kept_locale()
 def read_with_itk(path: Path) -> Image:
     """A file in one of ITK's formats; raises ``UserError`` naming it if it cannot be read."""
     try:
