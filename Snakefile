@@ -37,7 +37,7 @@ container: "medsae.sif"
 include: "rules/common.smk"
 
 
-report: "report/workflow.rst" if C.models else "report/images.rst"
+report: "report/workflow.rst" if C.models else "report/image_workflow.rst"
 
 
 if C.models:

@@ -156,11 +156,6 @@ def test_senses_are_recovered_better_than_chance(study):
     assert agreement["accuracy"].mean() > agreement["majority_baseline"].mean() + 0.1
 
 
-def test_the_report_begins_with_the_answers(study, small_config):
-    run_snakemake(study, small_config(study), "all", "--report", "report.html")
-    assert "ambiguous terms separated" in (study / "report.html").read_text(encoding="utf-8")
-
-
 def test_nothing_of_a_note_is_in_the_logs(study):
     notes = read(study / CORPUS / "notes/notes.parquet")["text"].to_list()
     snippets = [note[start : start + 40] for note in notes for start in range(0, 120, 40)]
