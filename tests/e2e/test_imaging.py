@@ -92,8 +92,8 @@ def test_the_report_holds_the_answers(study):
     config = json.loads((study / "study.json").read_text())
     run_snakemake(study, config, "imaging", "--report", "report.html")
     headline = (study / "results/images/headline.rst").read_text(encoding="utf-8")
-    assert "15 scans" in headline
-    assert "15 scans" in (study / "report.html").read_text(encoding="utf-8")
+    assert "slices of 14 scans" in headline
+    assert "slices of 14 scans" in (study / "report.html").read_text(encoding="utf-8")
 
 
 def test_embeddings_and_features_follow_the_index(study):

@@ -1,5 +1,6 @@
 """The rule's script under Snakemake: its job, then everything, killed with SIGKILL."""
 
+import json
 import os
 import signal
 import subprocess
@@ -17,8 +18,7 @@ FILES = ("best.safetensors", "latest.safetensors", "cfg.json", "best_meta.json")
 SNAKEFILE = """
 rule train_sae:
     input:
-        train={train},
-        val={val},
+        activations="activations/metadata.json",
     output:
         expand("{{{{sae}}}}/{{name}}", name={files}),
     log:
@@ -44,17 +44,20 @@ def workflow(shards, train_config, tmp_path):
     training["validate_every"] = 100
     settings = {"architecture": "batch_topk", "n_latents": 96, "k": 3, "k_aux": 8}
     settings["training"] = training
-    train, val = ([str(path) for path in part] for part in shards)
 
     def make(name):
         folder = tmp_path / name
-        folder.mkdir()
+        (folder / "activations").mkdir(parents=True)
+        described = {}
+        for split, paths in zip(("train", "val"), shards, strict=True):
+            for number, path in enumerate(paths):
+                described[f"{split}-{number:05d}"] = {}
+                (folder / f"activations/{split}-{number:05d}.safetensors").symlink_to(path)
+        (folder / "activations/metadata.json").write_text(json.dumps({"shards": described}))
         (folder / "config.yaml").write_text(yaml.safe_dump(config))
         script = str(ROOT / "workflow/scripts/train_sae.py")
         (folder / "Snakefile").write_text(
-            SNAKEFILE.format(
-                train=train, val=val, files=list(FILES), settings=settings, script=script
-            )
+            SNAKEFILE.format(files=list(FILES), settings=settings, script=script)
         )
         return folder, f"{sae['name']}/best.safetensors"
 

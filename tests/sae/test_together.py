@@ -1,5 +1,6 @@
 """SAEs of one group through the real rules, on a tiny store that a stand-in extracts."""
 
+import json
 import os
 import re
 import subprocess
@@ -26,6 +27,14 @@ rule tokenize_notes:
         tokens=directory(L.model("tokens")),
     shell:
         "exit 1"
+
+rule describe_activations:
+    input:
+        activations=shards(rules.extract_activations.output.activations),
+    output:
+        metadata=L.layer("activations/metadata.json"),
+    shell:
+        "cp store/metadata.json {output}"
 
 include: "rules/sae.smk"
 """
@@ -65,6 +74,8 @@ def folder(shards, tmp_path):
     (place / "store").mkdir(parents=True)
     for name, path in zip(("train-00000", "val-00000"), (shards[0][0], shards[1][0]), strict=True):
         (place / "store" / f"{name}.safetensors").write_bytes(path.read_bytes())
+    described = {name: {"tokens": 1000} for name in ("train-00000", "val-00000")}
+    (place / "store/metadata.json").write_text(json.dumps({"shards": described}))
     for name in ("workflow", "rules", "envs"):
         (place / name).symlink_to(ROOT / name)
     (place / "Snakefile").write_text(SNAKEFILE)
@@ -115,7 +126,8 @@ def test_one_that_joins_its_group_later_is_the_only_one_that_runs(folder):
     a, b, alone = sae("a"), sae("b", k=4), sae("alone", k=2, together=None)
     first = jobs(folder, [a, b, alone])
     assert first == {
-        "extract_activations": 2, "train_saes": 1, "train_sae": 3, "calibrate_sae": 3
+        "extract_activations": 2, "describe_activations": 1, "train_saes": 1, "train_sae": 3,
+        "calibrate_sae": 3,
     }  # fmt: skip
     batch = next((folder / LAYER / "together").glob("*.done")).stem
     assert len(batch.split("-")) == 2
