@@ -64,7 +64,7 @@ test-interchange: setup ## SAE checkpoints read and written by the libraries the
 	$(BIN)/python benchmarks/sae_training/peers.py
 
 bench-polysemy: setup ## Statistics, extraction and NER beside plain implementations
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/polysemy.py
+	OMP_NUM_THREADS=1 POLARS_MAX_THREADS=1 $(BIN)/python benchmarks/polysemy.py
 	$(BIN)/python benchmarks/extraction.py
 	$(SNAKEMAKE) resources/ner/gliner-minilm
 	$(BIN)/python benchmarks/ner.py
