@@ -4,9 +4,12 @@ import polars as pl
 import pytest
 import torch
 
+from medsae.device import has_fast_int8_products
 from medsae.io import UserError
-from medsae.sae import load_config, load_sae, train_sae, train_saes
+from medsae.sae import SAEConfig, build_sae, load_config, load_sae, selection, train_sae, train_saes
+from medsae.sae.initialize import initialize
 from medsae.sae.train import LATENTS_NAME, METRICS_NAME
+from medsae.sae.trainer import Trainer
 from medsae.store import ActivationStore
 
 
@@ -188,6 +191,27 @@ def test_a_nan_in_a_shard_stops_training_with_its_row(shards, sae_config, train_
             shards[1],
             tmp_path / "run",
         )
+
+
+@pytest.mark.skipif(not has_fast_int8_products(), reason="this CPU has no units for int8")
+@pytest.mark.parametrize("architecture", ["topk", "batch_topk", "matryoshka"])
+def test_candidates_from_int8_train_the_same_weights(
+    planted, train_config, architecture, monkeypatch
+):
+    monkeypatch.setattr(selection, "FEWEST_TOKENS", 1)
+    rows, _ = planted
+    trained = {}
+    for selected_in in (None, torch.int8):
+        model = build_sae(SAEConfig(architecture, 640, 4, normalization="none"), 24)
+        initialize(model, rows(500, 0), 0)
+        trainer = Trainer(model, train_config(10))
+        assert model.compute == torch.int8
+        model.compute = selected_in
+        for step in range(10):
+            trainer.step(rows(256, step))
+        trained[selected_in] = model.W_dec.detach()
+    torch.testing.assert_close(trained[torch.int8], trained[None], rtol=0, atol=1e-4)
+    assert not torch.equal(trained[torch.int8], trained[None])  # they did go two ways
 
 
 def test_bfloat16_compute_keeps_float32_weights_and_nearly_the_quality(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import torch
@@ -30,6 +31,16 @@ def fast_float32_products() -> Iterator[None]:
         yield
     finally:
         backend.fp32_precision = before
+
+
+@cache
+def has_fast_int8_products() -> bool:
+    """Whether this CPU multiplies int8 in units of its own, without saturating on the way."""
+    if not torch.cpu._is_vnni_supported():
+        return False
+    left = torch.full((16, 64), 127, dtype=torch.int8)
+    right = torch.full((64, 32), -127, dtype=torch.int8)
+    return bool((torch._int_mm(left, right) == -64 * 127**2).all())
 
 
 def _is_exact() -> bool:

@@ -44,9 +44,9 @@ class QualityMeter:
     @torch.no_grad()
     def add(self, x: Tensor, reconstruction: Tensor, code: Code) -> None:
         shifted = x - self.shift
-        self._error += torch.linalg.vector_norm(x - reconstruction).double().square()
-        self._square += torch.linalg.vector_norm(x).double().square()
-        self.shifted += torch.linalg.vector_norm(shifted).double().square()
+        self._error += length(x - reconstruction).double().square()
+        self._square += length(x).double().square()
+        self.shifted += length(shifted).double().square()
         self._sum += shifted.sum(0)
         self._active += (code.values > 0).sum()
         self._n += x.shape[0]
@@ -67,6 +67,11 @@ class QualityMeter:
             nmse=error / square if square > 0 else float("nan"),
             l0=active / max(n, 1),
         )
+
+
+def length(tensor: Tensor) -> Tensor:
+    """Euclidean norm []; by rows, since on CPU that of a whole matrix runs on one thread."""
+    return torch.linalg.vector_norm(torch.linalg.vector_norm(tensor, dim=-1))
 
 
 def peak_memory_mb(device: torch.device) -> float:

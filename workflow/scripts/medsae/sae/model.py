@@ -66,7 +66,7 @@ class SparseAutoencoder(nn.Module, ABC):
         self.register_buffer("input_scale", torch.ones(()))
         self.register_buffer("loss_scale", torch.ones(()))  # 1 / Var(x)
         self.k = config.k  # annealed in training
-        self.compute: torch.dtype | None = None  # of the selection, where rougher than the weights
+        self.compute: torch.dtype | None = None  # of the selection, see there
 
     @classmethod
     def parse_options(cls, config: SAEConfig) -> Any:

@@ -12,6 +12,7 @@ from torch import Tensor
 CPU_BLOCK_BYTES = 10 << 20
 GPU_BLOCK_BYTES = 1 << 30
 BLOCK_MULTIPLE = 128  # rows; products of other heights are up to a tenth slower
+CACHE_BYTES = 1 << 20
 
 
 def blocks_of_pre_activations(
@@ -22,9 +23,7 @@ def blocks_of_pre_activations(
     Each block overwrites the one before.
     """
     n_tokens, n_latents = centred.shape[0], weight.shape[0]
-    limit = GPU_BLOCK_BYTES if centred.is_cuda else CPU_BLOCK_BYTES
-    size = limit // max(1, n_latents * dtype.itemsize) // BLOCK_MULTIPLE * BLOCK_MULTIPLE
-    size = max(1, min(n_tokens, max(BLOCK_MULTIPLE, size)))
+    size = max(1, min(n_tokens, block_rows(n_latents * dtype.itemsize, centred.device)))
     block = torch.empty(size, n_latents, dtype=dtype, device=centred.device)
     centred, weight, bias = centred.to(dtype), weight.to(dtype), bias.to(dtype)
     # On CPU addmm first writes the bias to memory; in bfloat16 it alone adds before rounding.
@@ -36,3 +35,21 @@ def blocks_of_pre_activations(
             yield start, torch.mm(part, weight.T, out=out).add_(bias)
         else:
             yield start, torch.addmm(bias, part, weight.T, out=out)
+
+
+def block_rows(row_bytes: int, device: torch.device) -> int:
+    """How many tokens a block has, if each takes ``row_bytes``."""
+    limit = GPU_BLOCK_BYTES if device.type == "cuda" else CPU_BLOCK_BYTES
+    return max(1, limit // max(1, row_bytes) // BLOCK_MULTIPLE) * BLOCK_MULTIPLE
+
+
+def row_blocks(*matrices: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """The same rows of each matrix, a block at a time, the first deciding how many.
+
+    On CPU they are so few that they stay in cache between two passes.
+    """
+    first = matrices[0]
+    size = first.shape[0]
+    if not first.is_cuda:
+        size = CACHE_BYTES // max(1, first.shape[1] * first.itemsize)
+    return zip(*(matrix.split(max(1, size)) for matrix in matrices), strict=True)

@@ -181,7 +181,7 @@ def _is_left_over(weight: Tensor) -> bool:
     return getattr(weight, "gradient_is_left_over", False)
 
 
-def _sampled_product(pattern: Pattern, left: Tensor, right: Tensor) -> Tensor:
+def sampled_product(pattern: Pattern, left: Tensor, right: Tensor) -> Tensor:
     """(left rightᵀ) at the entries of ``pattern`` [n_entries]."""
     if not pattern.n_entries:
         return left.new_zeros(0)
@@ -264,7 +264,7 @@ class _Decode(torch.autograd.Function):
         if ctx.weight.requires_grad:
             _add_transposed_product(ctx.weight, ctx.rows, ctx.pattern, values, gradient)
         wanted = ctx.needs_input_grad[0]
-        return _sampled_product(ctx.pattern, gradient, used) if wanted else None, None, None, None
+        return sampled_product(ctx.pattern, gradient, used) if wanted else None, None, None, None
 
 
 class _PreActivations(torch.autograd.Function):
@@ -285,7 +285,7 @@ class _PreActivations(torch.autograd.Function):
         if known is not None:
             return known.clone()
         bias = b_enc if rows is None else b_enc[rows]
-        return _sampled_product(pattern, centred, used) + bias[pattern.columns]
+        return sampled_product(pattern, centred, used) + bias[pattern.columns]
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:

@@ -8,18 +8,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from medsae.device import has_fast_int8_products
 from medsae.sae import parallel, sharding
 from medsae.sae.auxiliary import auxiliary_loss
 from medsae.sae.checkpoint import pack_optimizer, unpack_optimizer, whole
 from medsae.sae.config import TrainConfig
-from medsae.sae.metrics import FIRING, QualityMeter
+from medsae.sae.metrics import FIRING, QualityMeter, length
 from medsae.sae.model import Objective, SparseAutoencoder
 from medsae.sae.optimizer import build_optimizer
+from medsae.sae.products import row_blocks
 from medsae.sae.resample import resample
 from medsae.sae.schedule import active_k, averaging_weight, base_learning_rate, learning_rate
 from medsae.sae.sparse import forget_gradient, gradient_of
-
-CACHE_BYTES = 1 << 20
 
 
 class Trainer:
@@ -27,7 +27,7 @@ class Trainer:
 
     def __init__(self, model: SparseAutoencoder, train: TrainConfig) -> None:
         self.model, self.sae, self.train = model, model.config, train
-        model.compute = torch.bfloat16 if train.compute == "bfloat16" else None
+        model.compute = selection_type(train.compute, model.W_enc.device)
         self.parameters = list(model.parameters())
         for parameter in self.parameters:
             gradient_of(parameter)
@@ -189,7 +189,7 @@ class Trainer:
     def _clip(self) -> Tensor:
         """Norm [] of the gradient, which the optimiser then sees no longer than ``clip``."""
         gradients = [gradient_of(p) for p in self.parameters]
-        squares = torch.stack(torch._foreach_norm(gradients)).square()
+        squares = torch.stack([length(gradient) for gradient in gradients]).square()
         if parallel.shards_latents():
             of_all = sharding.total(squares.clone())
             squares = torch.where(self._replicated, squares, of_all)
@@ -211,6 +211,13 @@ class Trainer:
             parameter.copy_(value)
 
 
+def selection_type(compute: str, device: torch.device) -> torch.dtype | None:
+    """In what latents are selected; int8 selects as float32 does, where that is faster."""
+    if compute == "bfloat16":
+        return torch.bfloat16
+    return torch.int8 if device.type == "cpu" and has_fast_int8_products() else None
+
+
 def _begin_at_zero(parameter: Tensor, gradient: Tensor) -> None:
     gradient_of(parameter)
 
@@ -218,19 +225,12 @@ def _begin_at_zero(parameter: Tensor, gradient: Tensor) -> None:
 @torch.no_grad()
 def _remove_parallel(weight: Tensor) -> None:
     """Take from the gradient of unit rows what would only change their length."""
-    for rows, gradient in zip(_row_blocks(weight), _row_blocks(gradient_of(weight)), strict=True):
+    for rows, gradient in row_blocks(weight, gradient_of(weight)):
         along = (gradient * rows).sum(1, keepdim=True)
         gradient.addcmul_(along, rows, value=-1)
 
 
 @torch.no_grad()
 def _restore_unit_norms(weight: Tensor) -> None:
-    for rows in _row_blocks(weight):
+    for (rows,) in row_blocks(weight):
         rows.div_(torch.linalg.vector_norm(rows, dim=1, keepdim=True))
-
-
-def _row_blocks(matrix: Tensor) -> tuple[Tensor, ...]:
-    """Rows a block at a time: on CPU so few that they stay in cache between two passes."""
-    if matrix.is_cuda:
-        return (matrix,)
-    return matrix.split(max(1, CACHE_BYTES // (matrix.shape[1] * matrix.itemsize)))
