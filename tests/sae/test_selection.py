@@ -1,18 +1,11 @@
-from functools import partial
-
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medsae.device import fast_float32_products, has_fast_int8_products
-from medsae.sae import products, selection
-from medsae.sae.rounding import RoundedBatch
+from medsae.device import fast_float32_products
+from medsae.sae import products
 from medsae.sae.selection import above_threshold, top_k_per_batch, top_k_per_token
-
-needs_int8 = pytest.mark.skipif(
-    not has_fast_int8_products(), reason="this CPU has no units for int8 products"
-)
 
 
 def problem(n, d, latents, seed):
@@ -26,13 +19,6 @@ def problem(n, d, latents, seed):
 def blocks(request, monkeypatch):
     """Pre-activations in many small blocks, and in one."""
     monkeypatch.setattr(products, "CPU_BLOCK_BYTES", request.param)
-
-
-@pytest.fixture
-def by_candidates(monkeypatch):
-    """Candidates are looked for however little that saves."""
-    monkeypatch.setattr(selection, "FEWEST_TOKENS", 1)
-    monkeypatch.setattr(selection, "LATENTS_PER_CANDIDATE", 1)
 
 
 @settings(deadline=None, max_examples=60)
@@ -100,81 +86,6 @@ def test_bfloat16_selection_agrees_with_float32_and_leaves_values_to_be_computed
         for a, c in zip(exact.columns.view(200, 16), rough.columns.view(200, 16), strict=True)
     )
     assert same / 3200 > 0.97
-
-
-@needs_int8
-@settings(
-    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(
-    st.integers(1, 40),
-    st.integers(30, 700),
-    st.integers(1, 20),
-    st.sampled_from([0.0, 1e-30, 1.0, 1e3]),
-    st.sampled_from([0.0, 50.0]),
-    st.integers(0, 99),
-)
-def test_candidates_of_rounded_rows_hold_the_exact_choice(
-    by_candidates, n, latents, k, scale, outlier, seed
-):
-    x, w, b = problem(n, 24, latents, seed)
-    x[0] *= scale
-    x[:, 3] += outlier  # one dimension eats most of the 8 bits
-    w[5] *= scale
-    b *= (seed % 3) / 2  # at first there is no bias
-    pattern, values = top_k_per_token(x, w, b, k, torch.int8)
-    dense = x.double() @ w.double().T + b
-    found = values.view(n, k).double().sort(1, descending=True).values
-    rounding = 1e-6 * (1 + float(x.norm(dim=1).max() * w.norm(dim=1).max()))  # of float32
-    close = partial(torch.testing.assert_close, rtol=1e-5, atol=rounding)
-    close(found, dense.topk(k).values)
-    close(dense.flatten()[pattern.flat], values.double())
-    assert all(row.unique().numel() == k for row in pattern.columns.view(n, k))
-
-
-@needs_int8
-def test_candidates_are_looked_at_again_only_where_rounding_could_matter(
-    by_candidates, monkeypatch
-):
-    seen = []
-    exact = selection._top_k
-
-    def recorded(centred, *rest):
-        seen.append(centred.shape[0])
-        return exact(centred, *rest)
-
-    monkeypatch.setattr(selection, "_top_k", recorded)
-    x, w, b = problem(300, 64, 2000, 5)
-    top_k_per_token(x, w, 0 * b, 8, torch.int8)
-    assert sum(seen) < 3
-    w[:1000] = w[0]  # a thousand equal latents cannot be told apart by rounded rows
-    x[7] = 4 * w[0]
-    pattern, _ = top_k_per_token(x, w, 0 * b, 8, torch.int8)
-    assert seen[-1] >= 1
-    assert (pattern.columns.view(300, 8)[7] < 1000).all()
-
-
-@needs_int8
-@pytest.mark.parametrize("guess", [None, 2.5, 100.0])
-def test_a_batch_threshold_from_rounded_rows_is_that_of_float32(blocks, by_candidates, guess):
-    x, w, b = problem(300, 24, 200, 6)
-    (pattern, values), smallest = top_k_per_batch(x, w, b, 5, torch.int8, guess)
-    expected = (x @ w.T + b).flatten().topk(1500)
-    torch.testing.assert_close(values.sort(descending=True).values, expected.values)
-    assert set(pattern.flat.tolist()) == set(expected.indices.tolist())
-    assert smallest == pytest.approx(float(expected.values.min()))
-
-
-@needs_int8
-@pytest.mark.parametrize("shape", [(1, 7, 60), (300, 24, 200)])
-def test_rounding_is_off_by_less_than_its_slack(blocks, shape):
-    x, w, b = problem(*shape, 8)
-    batch = RoundedBatch(x, w, b)
-    exact, worst = x.double() @ w.double().T + b, 0.0
-    for rows, scores in batch.scores():
-        off = (scores.double() * batch.unit[rows] - exact[rows]).abs() / batch.slack[rows]
-        worst = max(worst, float(off.max()))
-    assert 0.1 < worst < 1  # the slack is wide enough, and not so wide as to say nothing
 
 
 def test_fast_products_are_exact_and_leave_the_setting_as_it_was():

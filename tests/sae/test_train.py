@@ -6,7 +6,15 @@ import torch
 
 from medsae.device import has_fast_int8_products
 from medsae.io import UserError
-from medsae.sae import SAEConfig, build_sae, load_config, load_sae, selection, train_sae, train_saes
+from medsae.sae import (
+    SAEConfig,
+    build_sae,
+    candidates,
+    load_config,
+    load_sae,
+    train_sae,
+    train_saes,
+)
 from medsae.sae.initialize import initialize
 from medsae.sae.train import LATENTS_NAME, METRICS_NAME
 from medsae.sae.trainer import Trainer
@@ -198,7 +206,7 @@ def test_a_nan_in_a_shard_stops_training_with_its_row(shards, sae_config, train_
 def test_candidates_from_int8_train_the_same_weights(
     planted, train_config, architecture, monkeypatch
 ):
-    monkeypatch.setattr(selection, "FEWEST_TOKENS", 1)
+    monkeypatch.setattr(candidates, "FEWEST_TOKENS", 1)
     rows, _ = planted
     trained = {}
     for selected_in in (None, torch.int8):

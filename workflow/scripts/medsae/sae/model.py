@@ -66,7 +66,9 @@ class SparseAutoencoder(nn.Module, ABC):
         self.register_buffer("input_scale", torch.ones(()))
         self.register_buffer("loss_scale", torch.ones(()))  # 1 / Var(x)
         self.k = config.k  # annealed in training
-        self.compute: torch.dtype | None = None  # of the selection, see there
+        # The smallest kept of the last batch, by level; where the next selection begins to look.
+        self.smallest: list[float | None] = []
+        self.compute: torch.dtype | None = None  # in which latents are selected
 
     @classmethod
     def parse_options(cls, config: SAEConfig) -> Any:

@@ -28,7 +28,7 @@ def largest_columns(rows: Tensor, k: int, limit: int | None = None) -> Tensor:
 
     In no particular order; between equal entries the choice is free. Where ``limit`` is given,
     ``rows`` are int32, absolutely smaller than it, and the choice is free between entries less than
-    two grains apart. They lie in the k groups of columns with the largest maxima.
+    a grain apart. They lie in the k groups of columns with the largest maxima.
     """
     n, m = rows.shape
     group = 2 ** int(math.log2(max(1.0, math.sqrt(m / max(k, 1)))))

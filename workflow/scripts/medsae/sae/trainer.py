@@ -141,7 +141,8 @@ class Trainer:
         tensors |= {f"average.{i}": value for i, value in enumerate(self.averages)}
         tensors["tokens_since_fired"] = self.tokens_since_fired
         tensors["meter_shift"] = self.meter.shift
-        return whole(self.model, tensors), {"step": self.step_number, "optimizer": rest}
+        note = {"step": self.step_number, "optimizer": rest, "smallest": self.model.smallest}
+        return whole(self.model, tensors), note
 
     def restore(self, tensors: dict[str, Tensor], note: dict[str, Any]) -> None:
         def under(prefix: str) -> dict[str, Tensor]:
@@ -153,6 +154,7 @@ class Trainer:
             self.averages[int(i)].copy_(value)
         self.tokens_since_fired.copy_(tensors["tokens_since_fired"])
         self.step_number = note["step"]
+        self.model.smallest = list(note.get("smallest", self.model.smallest))
         self.meter = QualityMeter(tensors["meter_shift"].to(self.model.b_pre.device))
         self._reset_window()
 

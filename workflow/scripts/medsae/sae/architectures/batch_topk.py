@@ -29,7 +29,7 @@ class BatchTopK(SparseAutoencoder):
     def __init__(self, config: SAEConfig, d_model: int) -> None:
         super().__init__(config, d_model)
         self.register_buffer("threshold", torch.tensor(UNSET))
-        self._smallest: float | None = None  # of the last batch; only a guess for the next
+        self.smallest = [None]
 
     @torch.no_grad()
     def gate(self, centred: Tensor) -> Code:
@@ -47,15 +47,15 @@ class BatchTopK(SparseAutoencoder):
     def training_code(self, x: Tensor) -> Code:
         """The batch's codes, differentiable; remembers the smallest kept activation."""
         centred = x - self.b_pre.detach()
-        (pattern, known), self._smallest = top_k_per_batch(
-            centred, self.W_enc, self.b_enc, self.k, self.compute, self._smallest
+        (pattern, known), self.smallest[0] = top_k_per_batch(
+            centred, self.W_enc, self.b_enc, self.k, self.compute, self.smallest[0]
         )
         return Code(pattern, self.pre_activations_at(centred, pattern, known).relu())
 
     @torch.no_grad()
     def after_step(self, code: Code, step: int) -> None:
-        if self._smallest is not None:
-            update_threshold(self.threshold, self._smallest, step)
+        if self.smallest[0] is not None:
+            update_threshold(self.threshold, self.smallest[0], step)
 
 
 def update_threshold(threshold: Tensor, smallest: float, step: int) -> None:

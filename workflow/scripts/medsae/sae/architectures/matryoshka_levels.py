@@ -51,7 +51,7 @@ class MatryoshkaLevels(SparseAutoencoder):
                 "and the last must be k."
             )
         self.register_buffer("thresholds", torch.full((len(self.sizes),), UNSET))
-        self._smallest: list[float | None] = [None] * len(self.sizes)
+        self.smallest = [None] * len(self.sizes)
 
     @torch.no_grad()
     def gate(self, centred: Tensor) -> Code:
@@ -72,8 +72,8 @@ class MatryoshkaLevels(SparseAutoencoder):
         terms, fired = {}, []
         for level, size in enumerate(self.sizes):
             weight, bias = self._part(level)
-            selected, self._smallest[level] = top_k_per_batch(
-                centred, weight, bias, self.level_k[level], self.compute, self._smallest[level]
+            selected, self.smallest[level] = top_k_per_batch(
+                centred, weight, bias, self.level_k[level], self.compute, self.smallest[level]
             )
             code = self._code(centred, selected, level)
             reconstruction = self.b_pre + decode(
@@ -85,7 +85,7 @@ class MatryoshkaLevels(SparseAutoencoder):
 
     @torch.no_grad()
     def after_step(self, code: Code, step: int) -> None:
-        for threshold, smallest in zip(self.thresholds, self._smallest, strict=True):
+        for threshold, smallest in zip(self.thresholds, self.smallest, strict=True):
             if smallest is not None:
                 update_threshold(threshold, smallest, step)
 
