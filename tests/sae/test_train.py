@@ -201,6 +201,24 @@ def test_a_nan_in_a_shard_stops_training_with_its_row(shards, sae_config, train_
         )
 
 
+@pytest.mark.parametrize("architecture", ["batch_topk", "matryoshka"])
+def test_a_restored_run_looks_for_its_threshold_where_the_killed_one_would(
+    planted, train_config, architecture
+):
+    rows, _ = planted
+    trainers = []
+    for _ in range(2):
+        model = build_sae(SAEConfig(architecture, 48, 3, normalization="none"), 24)
+        initialize(model, rows(500, 0), 0)
+        trainers.append(Trainer(model, train_config(10)))
+    killed, restored = trainers
+    for step in range(3):
+        killed.step(rows(256, step))
+    tensors, note = killed.state()
+    restored.restore(tensors, json.loads(json.dumps(note)))
+    assert restored.model.smallest == killed.model.smallest != [None]
+
+
 @pytest.mark.skipif(not has_fast_int8_products(), reason="this CPU has no units for int8")
 @pytest.mark.parametrize("architecture", ["topk", "batch_topk", "matryoshka"])
 def test_candidates_from_int8_train_the_same_weights(
