@@ -62,7 +62,7 @@ def _run(side: Side, path: Path) -> dict[str, Any]:
     begin = time.perf_counter()
     done = side.work(data)
     measured = time.perf_counter() - begin
-    peak = _peak_mib()
+    peak = peak_mib()
     if side.check is not None:
         done["check"] = side.check(data)
     seconds = measured / done.pop("share", 1.0)
@@ -84,7 +84,7 @@ def save(name: str, entries: dict[str, Any]) -> None:
     path.write_text(json.dumps(results | entries, indent=2) + "\n")
 
 
-def _peak_mib() -> float:
+def peak_mib() -> float:
     """Peak memory of this process. getrusage would add what its parent held when it forked."""
     status = Path("/proc/self/status")
     if not status.is_file():

@@ -14,7 +14,6 @@ import argparse
 import itertools
 import json
 import multiprocessing
-import resource
 import sys
 import tempfile
 import time
@@ -22,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import common
 import numpy as np
 import polars as pl
 
@@ -33,7 +33,7 @@ PIXELS = 256
 SHAPE = (160, 160, 120)
 EMBEDDED = 16
 LAYER, SIZE = 8, 224
-PLAIN_SHARE = 0.02
+PLAIN_SHARE = 0.1
 """Share of the features that the straightforward side scores."""
 
 REPEATS, LONG_S = 3, 10.0
@@ -267,7 +267,7 @@ def _run(side: Side, folder: Path) -> dict[str, float]:
         done = work(data)
         times.append(time.perf_counter() - begin)
     measured = min(times)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = common.peak_mib()
     return {
         "seconds": measured / done["share"],
         "measured_seconds": measured,

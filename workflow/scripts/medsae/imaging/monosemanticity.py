@@ -21,6 +21,7 @@ concepts, so that looking at many of them costs what it must. There is no p-valu
 perfect feature could not reach `ALPHA`, or with fewer than `MIN_POOL` scans to draw from.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,33 +69,66 @@ def set_scores(organs: Concepts, rows: NDArray[np.integer]) -> SetScores:
     jaccard = np.full(len(rows), np.nan)
     specificity = np.full(len(rows), np.nan)
     n_comparable = np.zeros(len(rows), np.int64)
-    themselves = np.eye(rows.shape[1], dtype=bool)
+    all_known = organs.known.size > 0 and bool(organs.known.all())
     for begin in range(0, len(rows), CHUNK):
         block = rows[begin : begin + CHUNK]
         here = slice(begin, begin + CHUNK)
         shown = organs.present[block].astype(np.float32)
-        known = organs.known[block].astype(np.float32)
         shown[block < 0] = 0
-        known[block < 0] = 0
-        flipped = shown.transpose(0, 2, 1)
-        both = shown @ flipped
-        seen = known @ flipped  # of what one slice shows, what the other could show
-        either = seen + seen.transpose(0, 2, 1) - both
-        similar = np.divide(both, either, out=np.ones_like(both), where=either > 0)
-        compared = (known @ known.transpose(0, 2, 1) > 0) & ~themselves
-        n_pairs = compared.sum((1, 2))
-        n_known = known.sum(1, dtype=np.float64)
+        if all_known:
+            found = (block >= 0).astype(np.float32)
+            jaccard[here], n_comparable[here] = _mean_similarity(shown, found)
+            n_known = np.repeat(found.sum(1, dtype=np.float64)[:, None], shown.shape[2], axis=1)
+        else:
+            known = organs.known[block].astype(np.float32)
+            known[block < 0] = 0
+            jaccard[here], n_comparable[here] = _mean_similarity_of_known(shown, known)
+            n_known = known.sum(1, dtype=np.float64)
         usable = n_known >= 2
         n_organs = usable.sum(1)
         with np.errstate(invalid="ignore", divide="ignore"):
-            jaccard[here] = (similar * compared).sum((1, 2), dtype=np.float64) / n_pairs
             share = np.where(usable, shown.sum(1) / n_known, 0)
             p = share / share.sum(1, keepdims=True)
             entropy = -np.where(p > 0, p * np.log(p), 0).sum(1) / np.log(n_organs)
         specific = np.where(share.sum(1) > 0, 1 - entropy, 0.0)
         specificity[here] = np.where(n_organs > 1, specific, np.nan)
-        n_comparable[here] = compared.any(2).sum(1)
     return SetScores(jaccard, specificity, n_comparable)
+
+
+def _mean_similarity(
+    shown: NDArray[np.float32], found: NDArray[np.float32]
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Mean pairwise Jaccard [F] of ``shown`` [F, N, K] where ``found`` [F, N], and how many are.
+
+    Every mask covers everything here, so what two slices could show is all there is.
+    """
+    nothing = (shown.sum(2, keepdims=True) == 0).astype(np.float32)  # alike: one more organ
+    sets = np.concatenate([shown, nothing], axis=2)
+    similar = sets @ sets.transpose(0, 2, 1)
+    size = sets.sum(2)
+    either = size[:, :, None] + size[:, None, :]
+    either -= similar
+    np.divide(similar, either, out=similar)
+    n = found.sum(1, dtype=np.float64)
+    total = ((similar @ found[:, :, None])[:, :, 0] * found).sum(1, dtype=np.float64) - n
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return total / (n * (n - 1)), np.where(n > 1, n, 0).astype(np.int64)
+
+
+def _mean_similarity_of_known(
+    shown: NDArray[np.float32], known: NDArray[np.float32]
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """As ``_mean_similarity`` over what both masks could have shown, ``known`` [F, N, K]."""
+    flipped = shown.transpose(0, 2, 1)
+    both = shown @ flipped
+    seen = known @ flipped  # of what one slice shows, what the other could show
+    either = seen + seen.transpose(0, 2, 1) - both
+    similar = np.divide(both, either, out=np.ones_like(both), where=either > 0)
+    themselves = np.eye(shown.shape[1], dtype=bool)
+    compared = (known @ known.transpose(0, 2, 1) > 0) & ~themselves
+    total = (similar * compared).sum((1, 2), dtype=np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return total / compared.sum((1, 2)), compared.any(2).sum(1)
 
 
 def lifts(
@@ -135,10 +169,13 @@ def feature_scores(
     """
     scored = ~top.always_active & (top.n_active > 0)
     organs = concepts.of_family(ORGAN)
-    published: dict[str, Any] = {}
-    for n in (SMALL, LARGE):
-        published |= _published(labelled_top.row[:, :n], organs, scan, labelled, n, seed)
-    best = _best_concepts(top.row[:, :SMALL], concepts, scan, pool, seed)
+    with ThreadPoolExecutor() as at_once:
+        parts = [
+            at_once.submit(_published, labelled_top.row[:, :n], organs, scan, labelled, n, seed)
+            for n in (SMALL, LARGE)
+        ]
+        best = _best_concepts(top.row[:, :SMALL], concepts, scan, pool, seed)
+        published = parts[0].result() | parts[1].result()
     features = np.arange(len(top.row))
     table = pl.DataFrame(
         {

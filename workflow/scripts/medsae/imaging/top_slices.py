@@ -1,6 +1,7 @@
 """The slices that activate each feature most, one per scan, from one pass over the features."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,7 +53,9 @@ def top_slices(
         raise ValueError("too many rows or features")
     best = np.full((n_latents, n_top), NOTHING)
     n_active = np.zeros(n_latents, dtype=np.int64)
-    for rows, latents, values in batches:
+    first_row = np.zeros(int(scan.max(initial=-1)) + 1, dtype=np.uint64)
+    first_row[scan[::-1]] = np.arange(len(scan))[::-1]
+    for rows, latents, values in _read_ahead(batches):
         taken = pool[rows] & (values > 0)
         row, latent = rows[taken].astype(np.int64), latents[taken].astype(np.int64)
         value = values[taken].astype(np.float32)
@@ -65,7 +68,7 @@ def top_slices(
             last = _value_of(best[:, -1])
             better = chunk[value[chunk] > last[latent[chunk]]]
             if len(better):
-                _merge(best, row[better], latent[better], value[better], scan)
+                _merge(best, row[better], latent[better], value[better], scan, first_row)
     found = best != NOTHING
     return TopSlices(
         np.where(found, (best & LOW).astype(np.int64), -1),
@@ -73,6 +76,16 @@ def top_slices(
         n_active,
         int(pool.sum()),
     )
+
+
+def _read_ahead(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """``batches``, the next of which is read while one is worked on."""
+    source = iter(batches)
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(next, source, None)
+        while (batch := coming.result()) is not None:
+            coming = reader.submit(next, source, None)
+            yield batch
 
 
 # An entry of a list is one number, (2³² − 1 − bits of the activation) · 2³² + row: positive
@@ -95,6 +108,7 @@ def _merge(
     latent: NDArray[np.int64],
     value: NDArray[np.float32],
     scan: NDArray[np.integer],
+    first_row: NDArray[np.uint64],
 ) -> None:
     """Put the entries of fewer than `CHUNK_ROWS` rows into the sorted lists ``best`` [L, N]."""
     n_top = best.shape[1]
@@ -104,7 +118,9 @@ def _merge(
     key = latent.astype(np.uint64) << np.uint64(32 + ROW_BITS) | down << np.uint64(ROW_BITS) | local
     key.sort()
     latent = (key >> np.uint64(32 + ROW_BITS)).astype(np.int64)
-    touched, start, place = np.unique(latent, return_index=True, return_inverse=True)
+    is_first = np.diff(latent, prepend=-1) != 0
+    start, place = np.flatnonzero(is_first), np.cumsum(is_first) - 1
+    touched = latent[start]
     rank = np.arange(len(latent)) - start[place]
     kept = rank < n_top
     key, place, rank = key[kept], place[kept], rank[kept]
@@ -112,7 +128,7 @@ def _merge(
     new = np.full((len(touched), n_top), NOTHING)
     new[place, rank] = ((key >> np.uint64(ROW_BITS)) & LOW) << np.uint64(32) | rows
     old = best[touched]
-    _keep_one_per_scan(old, new, scan)
+    _keep_one_per_scan(old, new, scan, first_row)
     both = np.concatenate([old, new], axis=1)
     both.sort(axis=1)
     best[touched] = both[:, :n_top]
@@ -125,7 +141,7 @@ def _best_of_scans(
     scan: NDArray[np.integer],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
     """The largest entry of each feature and scan, the first of them where they tie."""
-    rows = np.unique(row)
+    rows = np.flatnonzero(np.bincount(row - row.min())) + row.min()
     rows = rows[np.argsort(scan[rows], kind="stable")]
     place = np.empty(int(row.max() - row.min()) + 1, dtype=np.int64)
     place[rows - row.min()] = np.arange(len(rows))
@@ -142,13 +158,20 @@ def _best_of_scans(
 
 
 def _keep_one_per_scan(
-    old: NDArray[np.uint64], new: NDArray[np.uint64], scan: NDArray[np.integer]
+    old: NDArray[np.uint64],
+    new: NDArray[np.uint64],
+    scan: NDArray[np.integer],
+    first_row: NDArray[np.uint64],
 ) -> None:
-    """Of entries of one scan in both lists [T, N], clear the worse one."""
+    """Of entries of one scan in both lists [T, N], clear the worse one.
+
+    Nothing before the ``first_row`` of every scan in ``new`` needs to be looked at.
+    """
     present = new != NOTHING
-    here = np.zeros(int(scan.max()) + 1, dtype=bool)
+    here = np.zeros(len(first_row), dtype=bool)
     here[scan[(new[present] & LOW).astype(np.int64)]] = True
-    line, column = np.nonzero(old != NOTHING)
+    earliest = first_row[here].min()
+    line, column = np.nonzero((old != NOTHING) & ((old & LOW) >= earliest))
     of_old = scan[(old[line, column] & LOW).astype(np.int64)]
     again = here[of_old]
     line, column, of_old = line[again], column[again], of_old[again]
