@@ -109,8 +109,10 @@ def _mean_similarity(
     either = size[:, :, None] + size[:, None, :]
     either -= similar
     np.divide(similar, either, out=similar)
+    similar *= found[:, None, :]
+    similar *= found[:, :, None]
     n = found.sum(1, dtype=np.float64)
-    total = ((similar @ found[:, :, None])[:, :, 0] * found).sum(1, dtype=np.float64) - n
+    total = similar.sum((1, 2), dtype=np.float64) - n
     with np.errstate(invalid="ignore", divide="ignore"):
         return total / (n * (n - 1)), np.where(n > 1, n, 0).astype(np.int64)
 

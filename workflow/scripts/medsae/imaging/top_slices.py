@@ -46,15 +46,15 @@ def top_slices(
 
     ``batches`` yield (row, latent, activation) with rows ascending from batch to batch;
     ``scan`` [n] numbers the scan of each row; only rows in ``pool`` [n] take part. Ties go to
-    the earlier row. Memory: n_latents × n_top entries and one batch. Raises ``ValueError``
-    for more than 2³² rows or 2²⁰ features.
+    the earlier row. Memory: n_latents × n_top entries, and the batches being worked on and read.
+    Raises ``ValueError`` for more than 2³² rows or 2²⁰ features.
     """
     if len(scan) > 1 << 32 or n_latents > 1 << LATENT_BITS:
         raise ValueError("too many rows or features")
     best = np.full((n_latents, n_top), NOTHING)
     n_active = np.zeros(n_latents, dtype=np.int64)
-    first_row = np.zeros(int(scan.max(initial=-1)) + 1, dtype=np.uint64)
-    first_row[scan[::-1]] = np.arange(len(scan))[::-1]
+    first_row = np.full(int(scan.max()) + 1 if len(scan) else 0, len(scan), dtype=np.uint64)
+    np.minimum.at(first_row, scan, np.arange(len(scan), dtype=np.uint64))
     for rows, latents, values in _read_ahead(batches):
         taken = pool[rows] & (values > 0)
         row, latent = rows[taken].astype(np.int64), latents[taken].astype(np.int64)
