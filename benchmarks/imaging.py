@@ -14,7 +14,6 @@ import argparse
 import itertools
 import json
 import multiprocessing
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -24,9 +23,6 @@ from typing import Any
 import common
 import numpy as np
 import polars as pl
-
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
 
 ORGANS, ACTIVE, PER_SCAN = 60, 40, 200
 PIXELS = 256
@@ -296,7 +292,7 @@ def main() -> None:
     parser.add_argument(
         "--only", nargs="+", choices=[*TASKS, "storage"], default=[*TASKS, "storage"]
     )
-    parser.add_argument("--output", default=str(ROOT / "benchmarks" / "results" / "imaging.json"))
+    parser.add_argument("--output", default=str(common.RESULTS / "imaging.json"))
     arguments = parser.parse_args()
     output = Path(arguments.output)
     results = json.loads(output.read_text()) if output.is_file() else {}
