@@ -46,17 +46,17 @@ def test_it_is_the_normalised_error_of_the_residual_with_gradients_to_all_it_use
     model = half_dead(planted, 1.0).double()
     x = planted[0](40, 3).double()
     dead = torch.arange(48 - n_dead, 48)
-    reconstruction = x * 0.9
-    auxiliary_loss(model, x, reconstruction, dead, k_aux).backward()
+    error = x * -0.1
+    auxiliary_loss(model, x, error, dead, k_aux).backward()
 
     copies = {n: Parameter(p.detach().clone()) for n, p in model.named_parameters()}
     u = (x - copies["b_pre"]) @ copies["W_enc"][dead].T + copies["b_enc"][dead]
     kept = u.topk(k_aux, dim=1)
     z = torch.zeros_like(u).scatter(1, kept.indices, kept.values)
-    e = x - reconstruction
+    e = -error
     loss = (z @ copies["W_dec"][dead] - e).square().sum() / (e - e.mean(0)).square().sum()
     loss.backward()
-    torch.testing.assert_close(auxiliary_loss(model, x, reconstruction, dead, k_aux), loss)
+    torch.testing.assert_close(auxiliary_loss(model, x, error, dead, k_aux), loss)
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(parameter.grad, copies[name].grad, msg=name)
 
@@ -64,5 +64,5 @@ def test_it_is_the_normalised_error_of_the_residual_with_gradients_to_all_it_use
 def test_a_perfect_reconstruction_has_no_auxiliary_loss(planted):
     model = half_dead(planted, 1.0)
     x = planted[0](10, 3)
-    loss = auxiliary_loss(model, x, x, torch.arange(24, 48), 12)
+    loss = auxiliary_loss(model, x, 0 * x, torch.arange(24, 48), 12)
     assert loss.item() == 0.0

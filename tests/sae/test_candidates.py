@@ -11,8 +11,8 @@ from medsae.device import has_fast_int8_products
 from medsae.sae import candidates, products, scan
 from medsae.sae.partition import grain, largest_columns
 from medsae.sae.rounding import LARGEST, RoundedBatch
-from medsae.sae.selection import top_k_per_batch, top_k_per_token
-from medsae.sae.trainer import selection_type
+from medsae.sae.selection import Arithmetic, top_k_per_batch, top_k_per_token
+from medsae.sae.trainer import arithmetic_for
 
 pytestmark = pytest.mark.skipif(
     not has_fast_int8_products(), reason="this CPU has no units for int8 products"
@@ -63,7 +63,7 @@ def test_the_choice_is_that_of_the_whole_product(n, latents, k, scale, outlier, 
     x[:, 3] += outlier  # one dimension eats most of the 8 bits
     w[5] *= scale
     b *= (seed % 3) / 2  # at first there is no bias
-    pattern, values = top_k_per_token(x, w, b, k, torch.int8)
+    pattern, values = top_k_per_token(x, w, b, k, Arithmetic.CANDIDATES)
     dense = x.double() @ w.double().T + b
     found = values.view(n, k).double().sort(1, descending=True).values
     rounding = 1e-6 * (1 + float(x.norm(dim=1).max() * w.norm(dim=1).max()))  # of float32
@@ -75,11 +75,11 @@ def test_the_choice_is_that_of_the_whole_product(n, latents, k, scale, outlier, 
 
 def test_tokens_are_done_over_only_where_rounding_could_matter(done_over):
     x, w, b = problem(300, 64, 2000, 5)
-    top_k_per_token(x, w, 0 * b, 8, torch.int8)
+    top_k_per_token(x, w, 0 * b, 8, Arithmetic.CANDIDATES)
     assert sum(done_over) < 3
     w[:1000] = w[0]  # a thousand equal latents cannot be told apart by rounded rows
     x[7] = 4 * w[0]
-    pattern, _ = top_k_per_token(x, w, 0 * b, 8, torch.int8)
+    pattern, _ = top_k_per_token(x, w, 0 * b, 8, Arithmetic.CANDIDATES)
     assert 1 <= done_over[-1] < 300
     assert (pattern.columns.view(300, 8)[7] < 1000).all()
 
@@ -87,14 +87,14 @@ def test_tokens_are_done_over_only_where_rounding_could_matter(done_over):
 def test_a_large_dimension_does_not_make_most_tokens_be_done_over(done_over):
     x, w, b = problem(300, 64, 2000, 5)
     x[:, 3] += 15.0
-    top_k_per_token(x, w, b, 8, torch.int8)
+    top_k_per_token(x, w, b, 8, Arithmetic.CANDIDATES)
     assert sum(done_over) < 60
 
 
 def test_a_latent_that_dwarfs_the_others_is_left_to_the_whole_product(done_over):
     x, w, b = problem(300, 64, 2000, 5)
     w[17] *= 50
-    _, values = top_k_per_token(x, w, b, 8, torch.int8)
+    _, values = top_k_per_token(x, w, b, 8, Arithmetic.CANDIDATES)
     assert done_over == [300]
     assert torch.equal(values, top_k_per_token(x, w, b, 8)[1])
 
@@ -102,7 +102,7 @@ def test_a_latent_that_dwarfs_the_others_is_left_to_the_whole_product(done_over)
 def test_a_nan_is_not_hidden():
     x, w, b = problem(64, 48, 2048, 1)
     w[3, 4] = float("nan")
-    assert top_k_per_token(x, w, b, 8, torch.int8)[1].isnan().sum() == 64
+    assert top_k_per_token(x, w, b, 8, Arithmetic.CANDIDATES)[1].isnan().sum() == 64
 
 
 @pytest.mark.parametrize("bias", [0.0, 0.1, 10.0, 1000.0])
@@ -110,7 +110,7 @@ def test_a_nan_is_not_hidden():
 def test_zeros_are_no_exception(bias, nothing):
     x, w, b = problem(64, 48, 2048, 1)
     x, w, b = (0 * x if nothing == "x" else x), (0 * w if nothing == "w" else w), bias * b
-    found = top_k_per_token(x, w, b, 8, torch.int8)[1].view(64, 8).sort(1).values
+    found = top_k_per_token(x, w, b, 8, Arithmetic.CANDIDATES)[1].view(64, 8).sort(1).values
     assert torch.equal(found, top_k_per_token(x, w, b, 8)[1].view(64, 8).sort(1).values)
 
 
@@ -135,7 +135,7 @@ def test_too_many_above_a_threshold_are_left_to_the_whole_product():
 def test_a_batch_threshold_is_that_of_the_whole_product(monkeypatch, size, guess):
     monkeypatch.setattr(products, "CPU_BLOCK_BYTES", size)
     x, w, b = problem(300, 24, 200, 6)
-    (pattern, values), smallest = top_k_per_batch(x, w, b, 5, torch.int8, guess)
+    (pattern, values), smallest = top_k_per_batch(x, w, b, 5, Arithmetic.CANDIDATES, guess)
     expected = (x @ w.T + b).flatten().topk(1500)
     torch.testing.assert_close(values.sort(descending=True).values, expected.values)
     assert set(pattern.flat.tolist()) == set(expected.indices.tolist())
@@ -184,7 +184,52 @@ def test_integers_are_chosen_to_a_grain(m, k, d):
         assert set(range(9)) <= set(index[0].tolist())
 
 
+@pytest.mark.parametrize(("usual", "expected"), [(12, 14), (32, 36)])
+def test_candidates_are_as_many_as_were_needed_before_and_some_more(usual, expected):
+    needed = torch.full((200,), usual)
+    needed[3] = 32  # one in two hundred does not count
+    assert candidates._enough(needed, 32, 8, 2000) == expected
+
+
+def test_candidates_never_are_fewer_than_wanted_or_more_than_pay():
+    assert candidates._enough(torch.full((9,), 2), 24, 8, 2000) == 9
+    assert candidates._enough(torch.full((9,), 2000), 24, 8, 2000) == 2000
+
+
+def test_rounded_rows_alone_choose_nearly_the_same():
+    x, w, b = problem(200, 64, 2000, 5)
+    exact, _ = top_k_per_token(x, w, b, 16)
+    rough, values = top_k_per_token(x, w, b, 16, Arithmetic.INT8)
+    assert values is None
+    assert 0.95 < shared(exact, rough, 16) < 1
+
+
+def test_tokens_that_are_too_rough_are_chosen_in_bfloat16(done_over):
+    x, w, b = problem(200, 64, 2000, 5)
+    x[7] = 0
+    x[7, 9] = 1.0
+    in_bfloat16, _ = top_k_per_token(x[7:8], w, b, 16, Arithmetic.BFLOAT16)
+    done_over.clear()
+    rough, _ = top_k_per_token(x, w, b, 16, Arithmetic.INT8)
+    assert done_over == [1]
+    assert set(rough.columns[7 * 16 : 8 * 16].tolist()) == set(in_bfloat16.columns.tolist())
+
+
+def test_a_batch_too_rough_for_int8_is_chosen_in_bfloat16():
+    x, w, b = problem(300, 64, 2000, 5)
+    w[17] *= 50
+    found = [top_k_per_token(x, w, b, 8, a)[0] for a in (Arithmetic.INT8, Arithmetic.BFLOAT16)]
+    assert torch.equal(found[0].columns, found[1].columns)
+
+
 def test_int8_is_for_cpus():
-    assert selection_type("float32", torch.device("cpu")) == torch.int8
-    assert selection_type("float32", torch.device("cuda")) is None
-    assert selection_type("bfloat16", torch.device("cpu")) == torch.bfloat16
+    assert arithmetic_for("float32", torch.device("cpu")) == Arithmetic.CANDIDATES
+    assert arithmetic_for("float32", torch.device("cuda")) == Arithmetic.OWN
+    assert arithmetic_for("bfloat16", torch.device("cpu")) == Arithmetic.INT8
+    assert arithmetic_for("bfloat16", torch.device("cuda")) == Arithmetic.BFLOAT16
+
+
+def shared(one, other, k):
+    """Share of the latents of each token that both patterns have."""
+    pairs = zip(one.columns.view(-1, k), other.columns.view(-1, k), strict=True)
+    return sum(len(set(a.tolist()) & set(b.tolist())) for a, b in pairs) / one.n_entries

@@ -33,11 +33,11 @@ def test_dead_latents_point_at_badly_reconstructed_inputs_and_forget_their_momen
     for _ in range(3):
         trainer.step(x)
     model, optimizer = trainer.model, trainer.optimizer
-    reconstruction = x.clone()
-    reconstruction[7] += 1  # the only row with an error
+    error = torch.zeros_like(x)
+    error[7] = 1
     dead = torch.arange(24, 48)
     before = model.W_dec[:24].detach().clone()
-    resample(model, optimizer, x, reconstruction, dead, seed=0)
+    resample(model, optimizer, x, error, dead, seed=0)
     wanted = torch.nn.functional.normalize(x[7] - model.b_pre, dim=0)
     torch.testing.assert_close(model.W_dec[dead], wanted.expand(24, -1))
     assert torch.equal(model.W_dec[:24], before)

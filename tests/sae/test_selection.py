@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from medsae.device import fast_float32_products
 from medsae.sae import products
-from medsae.sae.selection import above_threshold, top_k_per_batch, top_k_per_token
+from medsae.sae.selection import Arithmetic, above_threshold, top_k_per_batch, top_k_per_token
 
 
 def problem(n, d, latents, seed):
@@ -79,7 +79,7 @@ def test_thresholds_may_differ_by_latent(blocks):
 def test_bfloat16_selection_agrees_with_float32_and_leaves_values_to_be_computed():
     x, w, b = problem(200, 64, 800, 3)
     exact, _ = top_k_per_token(x, w, b, 16)
-    rough, values = top_k_per_token(x, w, b, 16, torch.bfloat16)
+    rough, values = top_k_per_token(x, w, b, 16, Arithmetic.BFLOAT16)
     assert values is None
     same = sum(
         len(set(a.tolist()) & set(c.tolist()))

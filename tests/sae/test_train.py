@@ -16,6 +16,7 @@ from medsae.sae import (
     train_saes,
 )
 from medsae.sae.initialize import initialize
+from medsae.sae.selection import Arithmetic
 from medsae.sae.train import LATENTS_NAME, METRICS_NAME
 from medsae.sae.trainer import Trainer
 from medsae.store import ActivationStore
@@ -227,17 +228,18 @@ def test_candidates_from_int8_train_the_same_weights(
     monkeypatch.setattr(candidates, "FEWEST_TOKENS", 1)
     rows, _ = planted
     trained = {}
-    for selected_in in (None, torch.int8):
+    for arithmetic in (Arithmetic.OWN, Arithmetic.CANDIDATES):
         model = build_sae(SAEConfig(architecture, 640, 4, normalization="none"), 24)
         initialize(model, rows(500, 0), 0)
         trainer = Trainer(model, train_config(10))
-        assert model.compute == torch.int8
-        model.compute = selected_in
+        assert model.arithmetic == Arithmetic.CANDIDATES
+        model.arithmetic = arithmetic
         for step in range(10):
             trainer.step(rows(256, step))
-        trained[selected_in] = model.W_dec.detach()
-    torch.testing.assert_close(trained[torch.int8], trained[None], rtol=0, atol=1e-4)
-    assert not torch.equal(trained[torch.int8], trained[None])  # they did go two ways
+        trained[arithmetic] = model.W_dec.detach()
+    exact, found = trained.values()
+    torch.testing.assert_close(found, exact, rtol=0, atol=1e-4)
+    assert not torch.equal(found, exact)  # they did go two ways
 
 
 def test_bfloat16_compute_keeps_float32_weights_and_nearly_the_quality(

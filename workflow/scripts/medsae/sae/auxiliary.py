@@ -16,19 +16,22 @@ from medsae.sae.sparse import decode, pre_activations
 
 
 def auxiliary_loss(
-    model: SparseAutoencoder, x: Tensor, reconstruction: Tensor, dead: Tensor, k_aux: int
+    model: SparseAutoencoder, x: Tensor, error: Tensor, dead: Tensor, k_aux: int
 ) -> Tensor:
-    """AuxK [] for a batch x [n, d]; ``dead`` are the numbers of the dead latents, at least one."""
-    residual = (x - reconstruction).detach()
+    """AuxK [] for a batch x [n, d] with ``error`` x̂ − x.
+
+    ``dead`` are the numbers of the dead latents, at least one.
+    """
+    residual = -error.detach()
     centred = x - model.b_pre.detach()
     pattern, known = top_k_per_token(
-        centred, model.W_enc.detach()[dead], model.b_enc.detach()[dead], k_aux, model.compute
+        centred, model.W_enc.detach()[dead], model.b_enc.detach()[dead], k_aux, model.arithmetic
     )
     values = pre_activations(
         centred, model.b_pre, model.W_enc, model.b_enc, pattern, known, rows=dead
     )
     explained = decode(values, pattern, model.W_dec, rows=dead)
-    error = (explained - residual).square().sum()
+    unexplained = (explained - residual).square().sum()
     mean = parallel.averaged(residual.mean(0))
     variance = parallel.averaged((residual - mean).square().sum())
-    return torch.nan_to_num(error / variance, nan=0.0, posinf=0.0)
+    return torch.nan_to_num(unexplained / variance, nan=0.0, posinf=0.0)

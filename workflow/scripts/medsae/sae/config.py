@@ -90,9 +90,10 @@ class TrainConfig(_Json):
     ``patience``      validations without a better NMSE after which training stops early
     ``buffer_rows``   rows held in memory for shuffling
     ``compute``       ``bfloat16``: encoder product and selection in bfloat16, everything
-                      else, and the weights, in float32. ``float32``: all in float32; where a
-                      CPU is faster in int8, candidates are looked for in it, and what
-                      float32 would choose is chosen among them (``medsae.sae.rounding``)
+                      else, and the weights, in float32. ``float32``: all in float32. Where a
+                      CPU is faster in int8 (``medsae.sae.rounding``), the k largest are
+                      selected in it instead of bfloat16; for float32, candidates are, and
+                      what float32 would choose is chosen among them
     """
 
     n_tokens: int = 100_000_000

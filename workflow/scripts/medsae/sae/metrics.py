@@ -36,25 +36,28 @@ class QualityMeter:
 
     def reset(self) -> None:
         zero = torch.zeros((), dtype=torch.float64, device=self.shift.device)
-        self._error, self._square, self.shifted = zero.clone(), zero.clone(), zero.clone()
+        self._error, self._shifted = zero.clone(), zero.clone()
         self._sum = torch.zeros_like(self.shift, dtype=torch.float64)
         self._active = zero.clone()
         self._n = 0
 
     @torch.no_grad()
-    def add(self, x: Tensor, reconstruction: Tensor, code: Code) -> None:
+    def add(self, x: Tensor, error: Tensor, code: Code) -> None:
+        """``error`` is x̂ − x [n, d]."""
         shifted = x - self.shift
-        self._error += length(x - reconstruction).double().square()
-        self._square += length(x).double().square()
-        self.shifted += length(shifted).double().square()
+        self._shifted += length(shifted).double().square()
         self._sum += shifted.sum(0)
+        self._error += length(error).double().square()
         self._active += (code.values > 0).sum()
         self._n += x.shape[0]
 
     def state(self) -> Tensor:
         """All sums as one float64 vector, so that processes can add theirs."""
         active = sharding.total(self._active.clone())
-        scalars = [self._error, self._square, self.shifted, active]
+        shift = self.shift.double()
+        # Σ‖x‖² = Σ‖x − c‖² + 2 c·Σ(x − c) + n ‖c‖²
+        square = self._shifted + 2 * (shift @ self._sum) + self._n * shift.square().sum()
+        scalars = [self._error, square, self._shifted, active]
         count = self._error.new_tensor([float(self._n)])
         return torch.cat([torch.stack(scalars), count, self._sum])
 

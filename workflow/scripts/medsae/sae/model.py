@@ -18,7 +18,9 @@ from torch import Tensor, nn
 from medsae.io import UserError
 from medsae.sae import sharding
 from medsae.sae.config import SAEConfig
+from medsae.sae.metrics import length
 from medsae.sae.normalization import Statistics, normalize
+from medsae.sae.selection import Arithmetic
 from medsae.sae.sparse import Code, Pattern, decode, pre_activations
 
 INFERENCE_ROWS = 4096
@@ -33,7 +35,7 @@ class NoOptions:
 class Objective:
     """What one training step minimises: the sum of ``terms``."""
 
-    reconstruction: Tensor  # [n, d], normalised
+    error: Tensor  # x̂ − x [n, d], normalised
     code: Code
     terms: dict[str, Tensor] = field(default_factory=dict)
     fired: Tensor | None = None  # latents that fired, where ``code`` does not tell all
@@ -68,7 +70,7 @@ class SparseAutoencoder(nn.Module, ABC):
         self.k = config.k  # annealed in training
         # The smallest kept of the last batch, by level; where the next selection begins to look.
         self.smallest: list[float | None] = []
-        self.compute: torch.dtype | None = None  # in which latents are selected
+        self.arithmetic = Arithmetic.OWN  # of selections in training
 
     @classmethod
     def parse_options(cls, config: SAEConfig) -> Any:
@@ -99,15 +101,15 @@ class SparseAutoencoder(nn.Module, ABC):
 
     def decode(self, values: Tensor, pattern: Pattern) -> Tensor:
         """x̂ [n, d], normalised; differentiable."""
-        return decode(values, pattern, self.W_dec) + self.b_pre
+        return decode(values, pattern, self.W_dec).add_(self.b_pre)
 
-    def squared_error(self, x: Tensor, reconstruction: Tensor) -> Tensor:
-        """Mean over tokens of ‖x − x̂‖²."""
-        return _SquaredError.apply(reconstruction, x) / x.shape[0]
+    def squared_error(self, error: Tensor) -> Tensor:
+        """Mean over tokens of ‖x̂ − x‖²."""
+        return _SumOfSquares.apply(error) / error.shape[0]
 
-    def scaled_error(self, x: Tensor, reconstruction: Tensor) -> Tensor:
-        """mean (x − x̂)² / Var(x)."""
-        return _SquaredError.apply(reconstruction, x) * (self.loss_scale / x.numel())
+    def scaled_error(self, error: Tensor) -> Tensor:
+        """mean (x̂ − x)² / Var(x)."""
+        return _SumOfSquares.apply(error) * (self.loss_scale / error.numel())
 
     @torch.no_grad()
     def normalize(self, raw: Tensor) -> tuple[Tensor, Statistics]:
@@ -165,19 +167,18 @@ class SparseAutoencoder(nn.Module, ABC):
         return torch.cat(parts) if parts else torch.zeros(0, self.d_model)
 
 
-class _SquaredError(torch.autograd.Function):
-    """Σ(x̂ − x)² with the gradient for x̂; the difference is computed once."""
+class _SumOfSquares(torch.autograd.Function):
+    """Σ e², in two passes over e [n, d]."""
 
     @staticmethod
-    def forward(ctx: Any, reconstruction: Tensor, x: Tensor) -> Tensor:
-        error = reconstruction - x
+    def forward(ctx: Any, error: Tensor) -> Tensor:
         ctx.save_for_backward(error)
-        return torch.linalg.vector_norm(error).square()
+        return length(error).square()
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         (error,) = ctx.saved_tensors
-        return error * (2 * gradient), None
+        return error * (2 * gradient)
 
 
 def _fill_largest(code: Code, values: Tensor, indices: Tensor) -> None:

@@ -66,14 +66,15 @@ def _columns(m: int) -> Tensor:
 
 
 def _partitioned(keys: Tensor, place: int) -> Tensor:
-    """What belongs at ``place`` and behind it in every row of ``keys``, in no order."""
+    """What belongs at ``place`` and behind it in every row of ``keys``, which it disorders."""
     rows = keys.numpy()
     n_threads = min(torch.get_num_threads(), len(rows))
     if n_threads == 1 or rows.size < FEWEST_TO_SHARE:
-        return torch.from_numpy(np.partition(rows, place, axis=1)[:, place:].copy())
-    parts = np.array_split(rows, n_threads)
-    done = _threads(n_threads).map(lambda part: np.partition(part, place, axis=1), parts)
-    return torch.from_numpy(np.concatenate([part[:, place:] for part in done]))
+        rows.partition(place, axis=1)
+    else:
+        parts = np.array_split(rows, n_threads)  # views
+        list(_threads(n_threads).map(lambda part: part.partition(place, axis=1), parts))
+    return keys[:, place:]
 
 
 @cache

@@ -12,7 +12,7 @@ from torch import Tensor
 CPU_BLOCK_BYTES = 10 << 20
 GPU_BLOCK_BYTES = 1 << 30
 BLOCK_MULTIPLE = 128  # rows; products of other heights are up to a tenth slower
-CACHE_BYTES = 1 << 20
+CACHE_BYTES = 4 << 20  # together, of the processors at work
 
 
 def blocks_of_pre_activations(
@@ -48,8 +48,7 @@ def row_blocks(*matrices: Tensor) -> Iterator[tuple[Tensor, ...]]:
 
     On CPU they are so few that they stay in cache between two passes.
     """
-    first = matrices[0]
-    size = first.shape[0]
-    if not first.is_cuda:
-        size = CACHE_BYTES // max(1, first.shape[1] * first.itemsize)
+    size = matrices[0].shape[0]
+    if not matrices[0].is_cuda:
+        size = CACHE_BYTES // max(1, sum(m.shape[1] * m.itemsize for m in matrices))
     return zip(*(matrix.split(max(1, size)) for matrix in matrices), strict=True)

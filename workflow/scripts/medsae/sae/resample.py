@@ -22,15 +22,15 @@ def resample(
     model: SparseAutoencoder,
     optimizer: torch.optim.Optimizer,
     x: Tensor,
-    reconstruction: Tensor,
+    error: Tensor,
     dead: Tensor,
     seed: int,
 ) -> None:
-    """Restart the latents numbered ``dead`` from the batch x [n, d] and its reconstruction.
+    """Restart the latents numbered ``dead`` from the batch x [n, d], with ``error`` x̂ − x.
 
     Of several processes all call this, with the same ``dead`` where each holds every latent.
     """
-    losses = parallel.of_whole_batch((x - reconstruction).square().sum(1).square())
+    losses = parallel.of_whole_batch(error.square().sum(1).square())
     alive = torch.ones(model.n_latents, dtype=torch.bool, device=x.device)
     alive[dead] = False
     all_dead = ~sharding.everywhere(alive)

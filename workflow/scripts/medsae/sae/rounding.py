@@ -21,6 +21,7 @@ from medsae.sae.products import block_rows, row_blocks
 
 LARGEST = 127
 ROTATED = 16  # dimensions at a time
+USUAL_LARGEST = 3.0  # among the entries of a row, in standard deviations
 DEVIATIONS = 5.0  # one in three million goes further upwards
 LARGEST_STEP = 0.25  # of a token's mean entry, for its rounding to count as uniform
 MOST_SLACK = 0.2  # of how far a token's pre-activations spread, to be of any use
@@ -31,27 +32,29 @@ class RoundedBatch:
 
     ``unit`` and ``slack`` [n_tokens, 1] are what one means in a token's ``scores``, and how far
     the pre-activations may be off: infinitely where a few entries dwarf the others. ``limit`` is
-    larger than any score. If the batch ``is_too_rough``, most tokens have too much slack.
+    larger than any score. Tokens that ``is_rough`` [n_tokens] marks have too much slack to be of
+    use; if the batch ``is_too_rough``, most have.
     """
 
     def __init__(self, centred: Tensor, weight: Tensor, bias: Tensor) -> None:
-        tiny = torch.finfo(centred.dtype).tiny
-        tokens, latents = _Extent(centred), _Extent(weight)
-        of_latents, of_bias = latents.largest.amax(), bias.abs().amax()
+        tiny, root = torch.finfo(centred.dtype).tiny, math.sqrt(weight.shape[1])
+        largest, latent_norms = _measured(weight)
+        token_norms = torch.linalg.vector_norm(centred, dim=1, keepdim=True)
         # What b_enc is multiplied with, as large among a token's entries as b_enc among a latent's.
-        typical = tokens.largest.mean().clamp_min(tiny)
+        of_latents, of_bias = largest.amax(), bias.abs().amax()
+        typical = (USUAL_LARGEST / root * token_norms.mean()).clamp_min(tiny)
         one = (of_bias * typical / of_latents.clamp_min(tiny)).sqrt().clamp_min(tiny)
-        token_scale = torch.maximum(tokens.largest, one) / LARGEST
+        self._tokens, token_scale, mean = _rounded_each(centred, one)
         latent_scale = torch.maximum(of_latents, of_bias / one).clamp_min(tiny) / LARGEST
-        latent_norm = torch.hypot(latents.norm, (bias / one)[:, None]).amax()
-        error = torch.hypot(token_scale * latent_norm, latent_scale * torch.hypot(tokens.norm, one))
+        self._latents = _rounded(weight, latent_scale, bias / one)
+        longest = torch.hypot(latent_norms, (bias / one)[:, None]).amax()
+        error = torch.hypot(token_scale * longest, latent_scale * torch.hypot(token_norms, one))
         slack = error * (DEVIATIONS / math.sqrt(12))
-        self.slack = slack.masked_fill(token_scale > LARGEST_STEP * tokens.mean, torch.inf)
-        spread = tokens.norm * (latents.norm.mean() / math.sqrt(weight.shape[1]))
-        self.is_too_rough = not bool((self.slack <= MOST_SLACK * spread).double().mean() > 0.5)
+        self.slack = slack.masked_fill(token_scale > LARGEST_STEP * mean, torch.inf)
+        spread = token_norms * (latent_norms.mean() / root)
+        self.is_rough = (self.slack <= MOST_SLACK * spread).logical_not_().flatten()
+        self.is_too_rough = bool(self.is_rough.double().mean() > 0.5)
         self.unit = token_scale * latent_scale
-        self._tokens = _rounded(centred, token_scale, one)
-        self._latents = _rounded(weight, latent_scale.expand(weight.shape[0], 1), bias / one)
         self.limit = LARGEST**2 * self._latents.shape[1] + 1
 
     def scores(self) -> Iterator[tuple[slice, Tensor]]:
@@ -68,28 +71,46 @@ class RoundedBatch:
             yield rows, torch._int_mm(self._tokens[rows], self._latents.T, out=out)
 
 
-class _Extent:
-    """Largest and mean absolute entry, and length, each [n, 1], of every rotated row [n, d]."""
-
-    def __init__(self, rows: Tensor) -> None:
-        self.largest, self.mean, self.norm = (rows.new_empty(len(rows), 1) for _ in range(3))
-        rotation = _rotation(rows)
-        for part, largest, mean, norm in row_blocks(rows, self.largest, self.mean, self.norm):
-            entries = _rotated(part, rotation).abs_()
-            torch.amax(entries, 1, keepdim=True, out=largest)
-            torch.mean(entries, 1, keepdim=True, out=mean)
-            torch.linalg.vector_norm(entries, dim=1, keepdim=True, out=norm)
+def _measured(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Largest absolute entry, and length, each [n, 1], of every rotated row [n, d]."""
+    found, rotation = (rows.new_empty(len(rows), 1), rows.new_empty(len(rows), 1)), _rotation(rows)
+    for part, largest, length in row_blocks(rows, *found):
+        entries = _rotated(part, rotation).abs_()
+        torch.amax(entries, 1, keepdim=True, out=largest)
+        torch.linalg.vector_norm(entries, dim=1, keepdim=True, out=length)
+    return found
 
 
 def _rounded(rows: Tensor, scale: Tensor, last: Tensor) -> Tensor:
-    """Rotated ``rows`` [n, d] and ``last``, [n] or [], over ``scale`` [n, 1], as int8."""
-    n, d = rows.shape
-    whole = rows.new_zeros(n, -(-(d + 1) // ROTATED) * ROTATED, dtype=torch.int8)
-    rotation = _rotation(rows)
-    for part, divisor, target in row_blocks(rows, scale, whole):
-        target[:, :d] = _rotated(part, rotation).div_(divisor).round_()
-    whole[:, d] = (last / scale[:, 0]).round_()
+    """Rotated ``rows`` [n, d] and ``last`` [n], over ``scale`` [], as int8."""
+    whole, rotation = _empty(rows), _rotation(rows) / scale
+    for part, target in row_blocks(rows, whole):
+        target[:, : rows.shape[1]] = _rotated(part, rotation).round_()
+    whole[:, rows.shape[1]] = (last / scale).round_()
     return whole
+
+
+def _rounded_each(rows: Tensor, last: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Rotated ``rows`` [n, d] and ``last`` [] as int8, each over its own scale.
+
+    Also the scales, and the mean absolute entries, each [n, 1].
+    """
+    whole, rotation = _empty(rows), _rotation(rows)
+    scale, mean = rows.new_empty(len(rows), 1), rows.new_empty(len(rows), 1)
+    for part, divisor, average, target in row_blocks(rows, scale, mean, whole):
+        entries = _rotated(part, rotation)
+        absolute = entries.abs()
+        torch.mean(absolute, 1, keepdim=True, out=average)
+        torch.maximum(absolute.amax(1, keepdim=True), last, out=divisor).div_(LARGEST)
+        target[:, : rows.shape[1]] = entries.div_(divisor).round_()
+    whole[:, rows.shape[1]] = (last / scale[:, 0]).round_()
+    return whole, scale, mean
+
+
+def _empty(rows: Tensor) -> Tensor:
+    """Room for rounded ``rows`` [n, d] and a further dimension, up to whole rotations."""
+    width = -(-(rows.shape[1] + 1) // ROTATED) * ROTATED
+    return rows.new_zeros(len(rows), width, dtype=torch.int8)
 
 
 def _rotated(rows: Tensor, rotation: Tensor) -> Tensor:

@@ -1,11 +1,12 @@
 """Which latents are active: exact selections that never hold a full batch of pre-activations.
 
 All functions take x − b_pre [n_tokens, d], W_enc [n_latents, d] and b_enc [n_latents], need
-no gradient, and return a pattern with the selected pre-activations. With the ``dtype`` bfloat16
-the selection is made in it, and None stands for values yet to be computed. With int8 it is that
-of float32, found among the candidates that rounded rows give. Where processes share the latents,
-each is given its own and returns those that are among the best of all.
+no gradient, and return a pattern with the selected pre-activations; None stands for values yet to
+be computed, where ``arithmetic`` is rougher than they are. Where processes share the latents, each
+is given its own and returns those that are among the best of all.
 """
+
+from enum import Enum
 
 import torch
 from torch import Tensor
@@ -20,21 +21,40 @@ SAMPLE_TOKENS = 64
 GUESS_MARGIN = 0.9
 
 
+class Arithmetic(Enum):
+    """How the products are made that decide which latents are active."""
+
+    OWN = "the type of the activations"
+    CANDIDATES = "the same, among candidates that rows rounded to int8 give"
+    BFLOAT16 = "bfloat16"
+    INT8 = "rows rounded to int8, where they can be; bfloat16 where not"
+
+    def dtype(self, centred: Tensor) -> torch.dtype:
+        """The type of a product that is taken as it is."""
+        return centred.dtype if self in (Arithmetic.OWN, Arithmetic.CANDIDATES) else torch.bfloat16
+
+
 @torch.no_grad()
 def top_k_per_token(
-    centred: Tensor, weight: Tensor, bias: Tensor, k: int, dtype: torch.dtype | None = None
+    centred: Tensor, weight: Tensor, bias: Tensor, k: int, arithmetic: Arithmetic = Arithmetic.OWN
 ) -> Selection:
     """The ``k`` largest pre-activations of every token."""
-    n_tokens, n_latents = centred.shape[0], weight.shape[0]
+    n_latents = weight.shape[0]
     wanted, k = k, min(k, n_latents)
-    found = candidates.top_k(centred, weight, bias, k) if dtype == torch.int8 else None
-    columns, values = found or scan.top_k(centred, weight, bias, k, _own_type(dtype, centred))
-    pointers = torch.arange(n_tokens + 1, dtype=torch.int32, device=centred.device) * k
-    code = Code(Pattern(pointers, columns.flatten(), n_latents), values.flatten())
+    found, dtype = None, arithmetic.dtype(centred)
+    if arithmetic == Arithmetic.CANDIDATES:
+        found = candidates.top_k(centred, weight, bias, k)
+    elif arithmetic == Arithmetic.INT8 and not parallel.shards_latents():
+        latents = candidates.rough_top_k(centred, weight, bias, k)
+        if latents is not None:
+            return Pattern.of_rows(latents, n_latents), None
+    columns, values = found or scan.top_k(centred, weight, bias, k, dtype)
+    values = values.to(centred.dtype)
+    code = Code(Pattern.of_rows(columns, n_latents), values.flatten())
     kept = sharding.best_of_all(values, wanted)
     if kept is not None:
         code = code.where(kept.flatten())
-    return code.pattern, None if dtype == torch.bfloat16 else code.values
+    return code.pattern, code.values if dtype == centred.dtype else None
 
 
 @torch.no_grad()
@@ -43,7 +63,7 @@ def top_k_per_batch(
     weight: Tensor,
     bias: Tensor,
     k: int,
-    dtype: torch.dtype | None = None,
+    arithmetic: Arithmetic = Arithmetic.OWN,
     guess: float | None = None,
 ) -> tuple[Selection, float]:
     """The n_tokens · k largest positive pre-activations of the batch, and the smallest kept.
@@ -53,14 +73,15 @@ def top_k_per_batch(
     Ties at the threshold go to the earlier entries. The batch is that of all processes together.
     """
     wanted = centred.shape[0] * k * parallel.batch_slice()[1]
-    own = _own_type(dtype, centred)
+    dtype = arithmetic.dtype(centred)
     if guess is None:
-        guess = _guess_threshold(centred, weight, bias, k, own)
+        guess = _guess_threshold(centred, weight, bias, k, dtype)
     for floor in (max(0.0, GUESS_MARGIN * guess), 0.0):
         selected = None
-        if dtype == torch.int8 and floor > 0.0:
+        if arithmetic in (Arithmetic.CANDIDATES, Arithmetic.INT8) and floor > 0.0:
             selected = candidates.above(centred, weight, bias, floor, k)
-        pattern, values = selected or scan.above(centred, weight, bias, floor, own)
+        pattern, values = selected or scan.above(centred, weight, bias, floor, dtype)
+        values = values.to(centred.dtype)
         found = parallel.gathered(values)
         n_found = sum(part.numel() for part in found)
         if n_found >= wanted or floor == 0.0:
@@ -75,7 +96,8 @@ def top_k_per_batch(
         pattern, values, smallest = kept.pattern, kept.values, float(lowest)
     else:
         smallest = min((float(part.min()) for part in found if part.numel()), default=0.0)
-    return (pattern, None if dtype == torch.bfloat16 else values), smallest
+    is_exact = selected is not None or dtype == centred.dtype
+    return (pattern, values if is_exact else None), smallest
 
 
 @torch.no_grad()
@@ -84,16 +106,12 @@ def above_threshold(
     weight: Tensor,
     bias: Tensor,
     threshold: Tensor | float,
-    dtype: torch.dtype | None = None,
+    arithmetic: Arithmetic = Arithmetic.OWN,
 ) -> Selection:
     """Every pre-activation above ``threshold``, one number or one per latent [n_latents]."""
-    pattern, values = scan.above(centred, weight, bias, threshold, _own_type(dtype, centred))
-    return pattern, None if dtype == torch.bfloat16 else values
-
-
-def _own_type(dtype: torch.dtype | None, centred: Tensor) -> torch.dtype:
-    """The type of a product that is taken as it is, not only for candidates."""
-    return centred.dtype if dtype in (None, torch.int8) else dtype
+    dtype = arithmetic.dtype(centred)
+    pattern, values = scan.above(centred, weight, bias, threshold, dtype)
+    return pattern, values if dtype == centred.dtype else None
 
 
 def _guess_threshold(

@@ -39,6 +39,13 @@ class Pattern:
     columns: Tensor  # [n_entries]
     n_columns: int
 
+    @classmethod
+    def of_rows(cls, columns: Tensor, n_columns: int) -> "Pattern":
+        """As many latents for every token: ``columns`` int32 [n_tokens, k]."""
+        n, k = columns.shape
+        pointers = torch.arange(n + 1, dtype=torch.int32, device=columns.device) * k
+        return cls(pointers, columns.flatten(), n_columns)
+
     @property
     def n_tokens(self) -> int:
         return self.pointers.numel() - 1
@@ -75,7 +82,9 @@ class Pattern:
     @cached_property
     def transposed(self) -> tuple[Tensor, "Pattern"]:
         """(order of the entries by latent, the pattern [n_columns, n_tokens])."""
-        order = torch.sort(self.columns, stable=True).indices
+        # Sorted by as many bits as there are: fewer passes.
+        keys = self.columns.short() if self.n_columns <= 1 << 15 else self.columns
+        order = torch.sort(keys, stable=True).indices
         counts = torch.bincount(self.columns, minlength=self.n_columns)
         return order, Pattern(pointers_of(counts), self.tokens[order], self.n_tokens)
 

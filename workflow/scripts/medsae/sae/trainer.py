@@ -19,6 +19,7 @@ from medsae.sae.optimizer import build_optimizer
 from medsae.sae.products import row_blocks
 from medsae.sae.resample import resample
 from medsae.sae.schedule import active_k, averaging_weight, base_learning_rate, learning_rate
+from medsae.sae.selection import Arithmetic
 from medsae.sae.sparse import forget_gradient, gradient_of
 
 
@@ -27,8 +28,9 @@ class Trainer:
 
     def __init__(self, model: SparseAutoencoder, train: TrainConfig) -> None:
         self.model, self.sae, self.train = model, model.config, train
-        model.compute = selection_type(train.compute, model.W_enc.device)
+        model.arithmetic = arithmetic_for(train.compute, model.W_enc.device)
         self.parameters = list(model.parameters())
+        self._on_sphere = model.W_dec if model.unit_norm_decoder else None
         for parameter in self.parameters:
             gradient_of(parameter)
             # before autograd adds to a gradient itself
@@ -68,25 +70,27 @@ class Trainer:
         dead = self.dead.nonzero().flatten() if uses_auxk else x.new_zeros(0)
         if self._is_any(dead):
             terms["auxk"] = self.sae.aux_coefficient * auxiliary_loss(
-                model, x, objective.reconstruction, dead, self.k_aux
+                model, x, objective.error, dead, self.k_aux
             )
         torch.stack(list(terms.values())).sum().backward()
         parallel.average_all(gradient_of(p) for p in self.parameters)
-        if model.unit_norm_decoder:
-            _remove_parallel(model.W_dec)
-        norm = self._clip()
+        lengths = [
+            _remove_parallel(p) if p is self._on_sphere else length(gradient_of(p))
+            for p in self.parameters
+        ]
+        norm = self._clip(torch.stack(lengths).square())
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
-        if model.unit_norm_decoder:
-            _restore_unit_norms(model.W_dec)
+        if self._on_sphere is not None:
+            _restore_unit_norms(self._on_sphere)
         model.after_step(objective.code, self.step_number)
         if self.train.ema is not None:
             weight = averaging_weight(self.train.ema, self.step_number)
             torch._foreach_lerp_(self.averages, [p.data for p in self.parameters], weight)
         self._count_firings(objective, x.shape[0])
-        self._resample(x, objective.reconstruction)
-        self.meter.add(x, objective.reconstruction, objective.code)
+        self._resample(x, objective.error)
+        self.meter.add(x, objective.error, objective.code)
         for name, value in terms.items():
             self._terms[name] = value.detach().double() + self._terms.get(name, 0.0)
         self._norm += norm.double()
@@ -171,27 +175,28 @@ class Trainer:
         return bool(sharding.total(torch.tensor(latents.numel(), device=latents.device)))
 
     def _count_firings(self, objective: Objective, n_tokens: int) -> None:
-        fired = objective.fired
-        if fired is None:
-            fired = objective.code.pattern.columns[objective.code.values > FIRING]
-        mask = torch.zeros_like(self.tokens_since_fired, dtype=torch.bool)
-        mask[fired.long()] = True
+        columns, weights = objective.fired, None
+        if columns is None:
+            columns = objective.code.pattern.columns
+            weights = (objective.code.values > FIRING).float()
+        fired = torch.bincount(columns, weights, self.model.n_latents) > 0
         self.tokens_since_fired += n_tokens * parallel.batch_slice()[1]
-        self.tokens_since_fired[parallel.any_of(mask)] = 0
+        self.tokens_since_fired.masked_fill_(parallel.any_of(fired), 0)
 
-    def _resample(self, x: Tensor, reconstruction: Tensor) -> None:
+    def _resample(self, x: Tensor, error: Tensor) -> None:
         every = self.train.resample_every
         if every is None or (self.step_number + 1) % every:
             return
         dead = self.dead.nonzero().flatten()
         seed = self.train.seed + self.step_number
-        resample(self.model, self.optimizer, x, reconstruction.detach(), dead, seed)
+        resample(self.model, self.optimizer, x, error.detach(), dead, seed)
         self.tokens_since_fired[dead] = 0  # a fresh latent has its full time to fire
 
-    def _clip(self) -> Tensor:
-        """Norm [] of the gradient, which the optimiser then sees no longer than ``clip``."""
-        gradients = [gradient_of(p) for p in self.parameters]
-        squares = torch.stack([length(gradient) for gradient in gradients]).square()
+    def _clip(self, squares: Tensor) -> Tensor:
+        """Norm [] of the gradient, which the optimiser then sees no longer than ``clip``.
+
+        ``squares`` are those of the gradients' lengths, by parameter.
+        """
         if parallel.shards_latents():
             of_all = sharding.total(squares.clone())
             squares = torch.where(self._replicated, squares, of_all)
@@ -199,12 +204,14 @@ class Trainer:
         if self.train.clip is None:
             return norm
         excess = (norm / self.train.clip).clamp_min(1.0)
-        if getattr(self.optimizer, "_step_supports_amp_scaling", False):
+        if not norm.is_cuda and float(excess) == 1.0:  # on CUDA asking would stall the queue
+            self.optimizer.grad_scale = self.optimizer.found_inf = None  # type: ignore[attr-defined]
+        elif getattr(self.optimizer, "_step_supports_amp_scaling", False):
             # as torch's GradScaler does: a fused optimiser divides while it reads
             self.optimizer.grad_scale = excess  # type: ignore[attr-defined]
             self.optimizer.found_inf = torch.zeros_like(excess)  # type: ignore[attr-defined]
         else:
-            torch._foreach_div_(gradients, excess)
+            torch._foreach_div_([gradient_of(p) for p in self.parameters], excess)
         return norm
 
     @torch.no_grad()
@@ -213,11 +220,12 @@ class Trainer:
             parameter.copy_(value)
 
 
-def selection_type(compute: str, device: torch.device) -> torch.dtype | None:
-    """In what latents are selected; int8 selects as float32 does, where that is faster."""
+def arithmetic_for(compute: str, device: torch.device) -> Arithmetic:
+    """How latents are selected in training, for the precision that ``TrainConfig`` names."""
+    in_int8 = device.type == "cpu" and has_fast_int8_products()
     if compute == "bfloat16":
-        return torch.bfloat16
-    return torch.int8 if device.type == "cpu" and has_fast_int8_products() else None
+        return Arithmetic.INT8 if in_int8 else Arithmetic.BFLOAT16
+    return Arithmetic.CANDIDATES if in_int8 else Arithmetic.OWN
 
 
 def _begin_at_zero(parameter: Tensor, gradient: Tensor) -> None:
@@ -225,11 +233,17 @@ def _begin_at_zero(parameter: Tensor, gradient: Tensor) -> None:
 
 
 @torch.no_grad()
-def _remove_parallel(weight: Tensor) -> None:
-    """Take from the gradient of unit rows what would only change their length."""
-    for rows, gradient in row_blocks(weight, gradient_of(weight)):
+def _remove_parallel(weight: Tensor) -> Tensor:
+    """Take from the gradient of unit rows what would only change their length.
+
+    Returns the length [] of what is left.
+    """
+    lengths = weight.new_empty(len(weight), 1)
+    for rows, gradient, left in row_blocks(weight, gradient_of(weight), lengths):
         along = (gradient * rows).sum(1, keepdim=True)
         gradient.addcmul_(along, rows, value=-1)
+        torch.linalg.vector_norm(gradient, dim=1, keepdim=True, out=left)
+    return torch.linalg.vector_norm(lengths)
 
 
 @torch.no_grad()

@@ -39,7 +39,7 @@ def validate(model: SparseAutoencoder, store: ActivationStore, max_rows: int) ->
     for raw in store.batches(INFERENCE_ROWS, begin, min(n_rows, begin + share)):
         x, _ = model.normalize(raw)
         code = model.gate(x - model.b_pre)
-        meter.add(x, model.decode(code.values, code.pattern), code)
+        meter.add(x, model.decode(code.values, code.pattern).sub_(x), code)
         firings += torch.bincount(
             code.pattern.columns[code.values > FIRING], minlength=firings.numel()
         )

@@ -41,14 +41,14 @@ class BatchTopK(SparseAutoencoder):
 
     def objective(self, x: Tensor) -> Objective:
         code = self.training_code(x)
-        reconstruction = self.decode(code.values, code.pattern)
-        return Objective(reconstruction, code, {"mse": self.scaled_error(x, reconstruction)})
+        error = self.decode(code.values, code.pattern).sub_(x)
+        return Objective(error, code, {"mse": self.scaled_error(error)})
 
     def training_code(self, x: Tensor) -> Code:
         """The batch's codes, differentiable; remembers the smallest kept activation."""
         centred = x - self.b_pre.detach()
         (pattern, known), self.smallest[0] = top_k_per_batch(
-            centred, self.W_enc, self.b_enc, self.k, self.compute, self.smallest[0]
+            centred, self.W_enc, self.b_enc, self.k, self.arithmetic, self.smallest[0]
         )
         return Code(pattern, self.pre_activations_at(centred, pattern, known).relu())
 

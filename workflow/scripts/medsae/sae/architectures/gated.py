@@ -47,17 +47,17 @@ class Gated(SparseAutoencoder):
 
     def objective(self, x: Tensor) -> Objective:
         centred = x - self.b_pre.detach()
-        pattern, known = above_threshold(centred, self.W_enc, self.b_enc, 0.0, self.compute)
+        pattern, known = above_threshold(centred, self.W_enc, self.b_enc, 0.0, self.arithmetic)
         gate = self.pre_activations_at(centred, pattern, known)
         values = self._magnitude(gate, pattern)
-        reconstruction = self.decode(values, pattern)
-        by_gate = decode(gate.relu(), pattern, self.W_dec.detach()) + self.b_pre.detach()
+        error = self.decode(values, pattern).sub_(x)
+        by_gate = decode(gate.relu(), pattern, self.W_dec.detach()).sub_(centred)
         terms = {
-            "mse": self.squared_error(x, reconstruction),
+            "mse": self.squared_error(error),
             "l1": self.options.l1_coefficient * sharding.summed(gate.relu().sum()) / x.shape[0],
-            "gate_mse": self.squared_error(x, by_gate),
+            "gate_mse": self.squared_error(by_gate),
         }
-        return Objective(reconstruction, Code(pattern, values), terms)
+        return Objective(error, Code(pattern, values), terms)
 
     def _magnitude(self, gate: Tensor, pattern: Pattern) -> Tensor:
         columns = pattern.columns

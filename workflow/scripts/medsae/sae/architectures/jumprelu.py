@@ -53,15 +53,15 @@ class JumpReLU(SparseAutoencoder):
         width, threshold = self.options.bandwidth, self.log_threshold.exp()
         # what is just below its threshold is not active but moves the threshold
         near = (threshold.detach() - width / 2).clamp_min(0.0)
-        pattern, known = above_threshold(centred, self.W_enc, self.b_enc, near, self.compute)
+        pattern, known = above_threshold(centred, self.W_enc, self.b_enc, near, self.arithmetic)
         u = self.pre_activations_at(centred, pattern, known)
         values, active = _Jump.apply(u, threshold[pattern.columns], width)
-        reconstruction = self.decode(values, pattern)
+        error = self.decode(values, pattern).sub_(x)
         terms = {
-            "mse": self.squared_error(x, reconstruction),
+            "mse": self.squared_error(error),
             "l0": self.options.l0_coefficient * sharding.summed(active.sum()) / x.shape[0],
         }
-        return Objective(reconstruction, Code(pattern, values), terms)
+        return Objective(error, Code(pattern, values), terms)
 
 
 class _Jump(torch.autograd.Function):

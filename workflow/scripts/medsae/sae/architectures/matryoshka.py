@@ -43,16 +43,16 @@ class Matryoshka(BatchTopK):
 
     def objective(self, x: Tensor) -> Objective:
         code = self.training_code(x)
-        reconstruction = self.b_pre.expand_as(x)
-        terms = {"mse_0": self.scaled_error(x, reconstruction)}
+        error = self.b_pre - x
+        terms = {"mse_0": self.scaled_error(error)}
         begin = 0
         for end in self.prefixes:
             held = sharding.local_rows(begin, end)
             part = columns_between(code, held.start, held.stop)
-            reconstruction = reconstruction + decode(part.values, part.pattern, self.W_dec, held)
-            terms[f"mse_{end}"] = self.scaled_error(x, reconstruction)
+            error = error + decode(part.values, part.pattern, self.W_dec, held)
+            terms[f"mse_{end}"] = self.scaled_error(error)
             begin = end
-        return Objective(reconstruction, code, terms)
+        return Objective(error, code, terms)
 
 
 def columns_between(code: Code, begin: int, end: int) -> Code:

@@ -73,15 +73,14 @@ class MatryoshkaLevels(SparseAutoencoder):
         for level, size in enumerate(self.sizes):
             weight, bias = self._part(level)
             selected, self.smallest[level] = top_k_per_batch(
-                centred, weight, bias, self.level_k[level], self.compute, self.smallest[level]
+                centred, weight, bias, self.level_k[level], self.arithmetic, self.smallest[level]
             )
             code = self._code(centred, selected, level)
-            reconstruction = self.b_pre + decode(
-                code.values, code.pattern, self.W_dec, sharding.local_rows(0, size)
-            )
-            terms[f"mse_{size}"] = self.scaled_error(x, reconstruction) / len(self.sizes)
+            held = sharding.local_rows(0, size)
+            error = decode(code.values, code.pattern, self.W_dec, held).add_(self.b_pre).sub_(x)
+            terms[f"mse_{size}"] = self.scaled_error(error) / len(self.sizes)
             fired.append(code.pattern.columns)
-        return Objective(reconstruction, code, terms, torch.cat(fired))
+        return Objective(error, code, terms, torch.cat(fired))
 
     @torch.no_grad()
     def after_step(self, code: Code, step: int) -> None:

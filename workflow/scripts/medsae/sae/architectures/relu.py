@@ -43,15 +43,15 @@ class ReLU(SparseAutoencoder):
 
     def objective(self, x: Tensor) -> Objective:
         centred = x - self.b_pre.detach()
-        pattern, known = above_threshold(centred, self.W_enc, self.b_enc, 0.0, self.compute)
+        pattern, known = above_threshold(centred, self.W_enc, self.b_enc, 0.0, self.arithmetic)
         values = self.pre_activations_at(centred, pattern, known).relu()
-        reconstruction = self.decode(values, pattern)
+        error = self.decode(values, pattern).sub_(x)
         penalised = values
         if self.options.decoder_norm_weighted:
             norms = torch.linalg.vector_norm(self.W_dec, dim=1)
             penalised = values * norms[pattern.columns]
         terms = {
-            "mse": self.squared_error(x, reconstruction),
+            "mse": self.squared_error(error),
             "l1": self.options.l1_coefficient * sharding.summed(penalised.sum()) / x.shape[0],
         }
-        return Objective(reconstruction, Code(pattern, values), terms)
+        return Objective(error, Code(pattern, values), terms)

@@ -21,9 +21,7 @@ class TopK(SparseAutoencoder):
 
     def objective(self, x: Tensor) -> Objective:
         centred = x - self.b_pre.detach()
-        pattern, known = top_k_per_token(centred, self.W_enc, self.b_enc, self.k, self.compute)
+        pattern, known = top_k_per_token(centred, self.W_enc, self.b_enc, self.k, self.arithmetic)
         values = self.pre_activations_at(centred, pattern, known).relu()
-        reconstruction = self.decode(values, pattern)
-        return Objective(
-            reconstruction, Code(pattern, values), {"mse": self.scaled_error(x, reconstruction)}
-        )
+        error = self.decode(values, pattern).sub_(x)
+        return Objective(error, Code(pattern, values), {"mse": self.scaled_error(error)})
