@@ -1,4 +1,4 @@
-"""What rounded rows find must be what the whole product in float32 finds."""
+"""What is found by rounded rows, against what the whole product finds."""
 
 from functools import partial
 
@@ -12,7 +12,7 @@ from medsae.sae import candidates, products, scan
 from medsae.sae.partition import grain, largest_columns
 from medsae.sae.rounding import LARGEST, RoundedBatch
 from medsae.sae.selection import Arithmetic, top_k_per_batch, top_k_per_token
-from medsae.sae.trainer import arithmetic_for
+from medsae.sae.sparse import Pattern
 
 pytestmark = pytest.mark.skipif(
     not has_fast_int8_products(), reason="this CPU has no units for int8 products"
@@ -82,6 +82,27 @@ def test_tokens_are_done_over_only_where_rounding_could_matter(done_over):
     pattern, _ = top_k_per_token(x, w, 0 * b, 8, Arithmetic.CANDIDATES)
     assert 1 <= done_over[-1] < 300
     assert (pattern.columns.view(300, 8)[7] < 1000).all()
+
+
+def test_the_choice_is_the_same_however_many_candidates_the_tokens_before_needed(
+    monkeypatch, done_over
+):
+    monkeypatch.setattr(products, "CPU_BLOCK_BYTES", 1)  # 128 tokens
+    numbers, enough = [], candidates._enough
+
+    def recorded(*given):
+        numbers.append(enough(*given))
+        return numbers[-1]
+
+    monkeypatch.setattr(candidates, "_enough", recorded)
+    x, w, b = problem(700, 64, 2000, 5)
+    w[1000:] = w[:1000] + 0.01 * w[1000:]  # each is needed beside its like
+    pattern, values = top_k_per_token(x, w, b, 8, Arithmetic.CANDIDATES)
+    assert len(set(numbers)) > 1
+    assert 0 < sum(done_over) < 100
+    dense = (x @ w.T + b).topk(8)
+    torch.testing.assert_close(values.view(700, 8).sort(1, descending=True).values, dense.values)
+    assert shared(pattern, Pattern.of_rows(dense.indices.int(), 2000), 8) > 0.999
 
 
 def test_a_large_dimension_does_not_make_most_tokens_be_done_over(done_over):
@@ -184,18 +205,6 @@ def test_integers_are_chosen_to_a_grain(m, k, d):
         assert set(range(9)) <= set(index[0].tolist())
 
 
-@pytest.mark.parametrize(("usual", "expected"), [(12, 14), (32, 36)])
-def test_candidates_are_as_many_as_were_needed_before_and_some_more(usual, expected):
-    needed = torch.full((200,), usual)
-    needed[3] = 32  # one in two hundred does not count
-    assert candidates._enough(needed, 32, 8, 2000) == expected
-
-
-def test_candidates_never_are_fewer_than_wanted_or_more_than_pay():
-    assert candidates._enough(torch.full((9,), 2), 24, 8, 2000) == 9
-    assert candidates._enough(torch.full((9,), 2000), 24, 8, 2000) == 2000
-
-
 def test_rounded_rows_alone_choose_nearly_the_same():
     x, w, b = problem(200, 64, 2000, 5)
     exact, _ = top_k_per_token(x, w, b, 16)
@@ -222,11 +231,15 @@ def test_a_batch_too_rough_for_int8_is_chosen_in_bfloat16():
     assert torch.equal(found[0].columns, found[1].columns)
 
 
-def test_int8_is_for_cpus():
-    assert arithmetic_for("float32", torch.device("cpu")) == Arithmetic.CANDIDATES
-    assert arithmetic_for("float32", torch.device("cuda")) == Arithmetic.OWN
-    assert arithmetic_for("bfloat16", torch.device("cpu")) == Arithmetic.INT8
-    assert arithmetic_for("bfloat16", torch.device("cuda")) == Arithmetic.BFLOAT16
+def test_a_batch_in_int8_is_decided_by_float32_among_candidates_or_left_to_bfloat16():
+    x, w, b = problem(300, 24, 200, 6)
+    found = {a: top_k_per_batch(x, w, b, 5, a, 9.0) for a in Arithmetic}
+    assert torch.equal(found[Arithmetic.INT8][0][1], found[Arithmetic.CANDIDATES][0][1])
+    assert found[Arithmetic.INT8][1] == found[Arithmetic.CANDIDATES][1]
+    w[17] *= 50  # too rough
+    found = {a: top_k_per_batch(x, w, b, 5, a, 9.0) for a in Arithmetic}
+    assert found[Arithmetic.INT8][0][1] is None
+    assert found[Arithmetic.INT8][1] == found[Arithmetic.BFLOAT16][1]
 
 
 def shared(one, other, k):

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medsae.device import fast_float32_products
-from medsae.sae import products
+from medsae.sae import candidates, products, trainer
 from medsae.sae.selection import Arithmetic, above_threshold, top_k_per_batch, top_k_per_token
 
 
@@ -96,3 +96,31 @@ def test_fast_products_are_exact_and_leave_the_setting_as_it_was():
     torch.testing.assert_close(found.double(), x.double() @ w.double().T, rtol=0, atol=1e-3)
     assert torch.backends.mkldnn.matmul.fp32_precision == before
     assert torch.get_float32_matmul_precision() == "highest"
+
+
+@pytest.mark.parametrize(("usual", "expected"), [(12, 14), (32, 36)])
+def test_candidates_are_as_many_as_were_needed_before_and_some_more(usual, expected):
+    needed = torch.full((200,), usual)
+    needed[3] = 32  # one in two hundred does not count
+    assert candidates._enough(needed, 32, 8, 2000) == expected
+
+
+def test_candidates_never_are_fewer_than_wanted_or_more_than_pay():
+    assert candidates._enough(torch.full((9,), 2), 24, 8, 2000) == 9
+    assert candidates._enough(torch.full((9,), 2000), 24, 8, 2000) == 62
+
+
+@pytest.mark.parametrize(
+    ("compute", "device", "in_int8", "expected"),
+    [
+        ("float32", "cpu", True, Arithmetic.CANDIDATES),
+        ("float32", "cpu", False, Arithmetic.OWN),
+        ("float32", "cuda", True, Arithmetic.OWN),
+        ("bfloat16", "cpu", True, Arithmetic.INT8),
+        ("bfloat16", "cpu", False, Arithmetic.BFLOAT16),
+        ("bfloat16", "cuda", True, Arithmetic.BFLOAT16),
+    ],
+)
+def test_int8_is_for_cpus_that_are_fast_in_it(monkeypatch, compute, device, in_int8, expected):
+    monkeypatch.setattr(trainer, "has_fast_int8_products", lambda: in_int8)
+    assert trainer.arithmetic_for(compute, torch.device(device)) == expected

@@ -242,6 +242,41 @@ def test_candidates_from_int8_train_the_same_weights(
     assert not torch.equal(found, exact)  # they did go two ways
 
 
+@pytest.mark.skipif(not has_fast_int8_products(), reason="this CPU has no units for int8")
+@pytest.mark.parametrize("architecture", ["topk", "batch_topk"])
+def test_int8_trains_nearly_as_well(planted, train_config, architecture, monkeypatch):
+    monkeypatch.setattr(candidates, "FEWEST_TOKENS", 1)
+    rows, _ = planted
+    errors = {}
+    for compute in ("float32", "bfloat16"):
+        model = build_sae(SAEConfig(architecture, 640, 4, normalization="none"), 24)
+        initialize(model, rows(500, 0), 0)
+        trainer = Trainer(model, train_config(60, compute=compute))
+        for step in range(60):
+            trainer.step(rows(256, step))
+        errors[compute] = trainer.take_window()["fvu"]
+    assert model.arithmetic == Arithmetic.INT8
+    assert errors["bfloat16"] < 1.05 * errors["float32"] < 0.9
+
+
+def test_the_optimiser_sees_gradients_no_longer_than_the_limit(planted, train_config):
+    rows, _ = planted
+    model = build_sae(SAEConfig("topk", 96, 3, normalization="none"), 24)
+    initialize(model, rows(500, 0), 0)
+    trainer = Trainer(model, train_config(10))
+    before, limits = torch.zeros(()), (1e-3, 1e3, None, 1e-4)
+    for step, limit in enumerate(limits):
+        trainer.train = train_config(10, clip=limit)
+        trainer.step(rows(256, step))
+        length = trainer.take_window()["gradient_norm"]
+        assert 1e-3 < length < 1e3
+        moments = [trainer.optimizer.state[p]["exp_avg"].flatten() for p in trainer.parameters]
+        mean = torch.cat(moments).double()
+        seen = float(torch.linalg.vector_norm((mean - 0.9 * before) / 0.1))
+        assert seen == pytest.approx(min(length, limit or length), rel=1e-3)
+        before = mean
+
+
 def test_bfloat16_compute_keeps_float32_weights_and_nearly_the_quality(
     shards, sae_config, train_config, tmp_path
 ):

@@ -81,8 +81,8 @@ class SaeTraining(Section):
     )
     compute: Literal["float32", "bfloat16"] = Field(
         "float32",
-        description="bfloat16: encoder product and selection in bfloat16, or in int8 on CPUs that "
-        "are faster in it; float32 weights.",
+        description="bfloat16: encoder product and selection in bfloat16, or TopK's in int8 on "
+        "CPUs that are faster in it; float32 weights.",
     )
 
 

@@ -1,4 +1,4 @@
-"""Selections among what rows rounded to 8 bits leave over: ``medsae.sae.scan``, faster.
+"""The selections of ``medsae.sae.scan``, faster, from rows rounded to 8 bits.
 
 All take float32 (or float64) x − b_pre [n_tokens, d], W_enc [n_latents, d] and b_enc [n_latents],
 and return None where the whole product is the faster way.
@@ -29,7 +29,7 @@ def top_k(centred: Tensor, weight: Tensor, bias: Tensor, k: int) -> tuple[Tensor
     How many candidates there are depends on how many the tokens before would have needed.
     """
     n_tokens, n = centred.shape[0], k + max(FEWEST_SPARE, k)
-    rounded = _rounded(centred, weight, bias, n)
+    rounded = _rounded_batch(centred, weight, bias, n)
     if rounded is None:
         return None
     columns = torch.empty(n_tokens, k, dtype=torch.int32, device=centred.device)
@@ -61,7 +61,7 @@ def rough_top_k(centred: Tensor, weight: Tensor, bias: Tensor, k: int) -> Tensor
 
     By bfloat16 for tokens that are too rough.
     """
-    rounded = _rounded(centred, weight, bias, k)
+    rounded = _rounded_batch(centred, weight, bias, k)
     if rounded is None:
         return None
     columns = torch.empty(centred.shape[0], k, dtype=torch.int32, device=centred.device)
@@ -78,7 +78,7 @@ def above(
 ) -> tuple[Pattern, Tensor] | None:
     """All above ``threshold``, about ``k`` per token, and their values."""
     n_tokens, n_latents = centred.shape[0], weight.shape[0]
-    rounded = _rounded(centred, weight, bias, k)
+    rounded = _rounded_batch(centred, weight, bias, k)
     if rounded is None:
         return None
     least = ((threshold - rounded.slack) / rounded.unit).floor_()
@@ -94,7 +94,7 @@ def above(
     return code.pattern, code.values
 
 
-def _rounded(
+def _rounded_batch(
     centred: Tensor, weight: Tensor, bias: Tensor, n_candidates: int
 ) -> RoundedBatch | None:
     """The rounded rows, if candidates are found and looked at faster than by the product itself."""
@@ -109,5 +109,4 @@ def _enough(n_needed: Tensor, n: int, k: int, n_latents: int) -> int:
     if not n_needed.numel():
         return n
     usual = int(n_needed.kthvalue(max(1, int(ENOUGH_FOR * n_needed.numel()))).values)
-    most = max(n, n_latents // LATENTS_PER_CANDIDATE)
-    return min(most, max(k + 1, math.ceil(MARGIN * usual)))
+    return min(n_latents // LATENTS_PER_CANDIDATE, max(k + 1, math.ceil(MARGIN * usual)))

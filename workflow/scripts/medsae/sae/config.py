@@ -89,11 +89,11 @@ class TrainConfig(_Json):
     ``validation_rows``  at most so many of the held-out rows are used
     ``patience``      validations without a better NMSE after which training stops early
     ``buffer_rows``   rows held in memory for shuffling
-    ``compute``       ``bfloat16``: encoder product and selection in bfloat16, everything
-                      else, and the weights, in float32. ``float32``: all in float32. Where a
-                      CPU is faster in int8 (``medsae.sae.rounding``), the k largest are
-                      selected in it instead of bfloat16; for float32, candidates are, and
-                      what float32 would choose is chosen among them
+    ``compute``       ``float32``: all in it. ``bfloat16``: encoder product and selection in
+                      bfloat16, everything else, and the weights, in float32. Where a CPU is
+                      faster in int8 and batches are large (``medsae.sae.candidates``), it
+                      finds candidates, among which float32 decides; with ``bfloat16``, TopK
+                      takes its first k as they are
     """
 
     n_tokens: int = 100_000_000

@@ -36,7 +36,7 @@ class QualityMeter:
 
     def reset(self) -> None:
         zero = torch.zeros((), dtype=torch.float64, device=self.shift.device)
-        self._error, self._shifted = zero.clone(), zero.clone()
+        self._error, self._square, self._shifted = zero.clone(), zero.clone(), zero.clone()
         self._sum = torch.zeros_like(self.shift, dtype=torch.float64)
         self._active = zero.clone()
         self._n = 0
@@ -45,6 +45,7 @@ class QualityMeter:
     def add(self, x: Tensor, error: Tensor, code: Code) -> None:
         """``error`` is x̂ − x [n, d]."""
         shifted = x - self.shift
+        self._square += length(x).double().square()
         self._shifted += length(shifted).double().square()
         self._sum += shifted.sum(0)
         self._error += length(error).double().square()
@@ -54,10 +55,7 @@ class QualityMeter:
     def state(self) -> Tensor:
         """All sums as one float64 vector, so that processes can add theirs."""
         active = sharding.total(self._active.clone())
-        shift = self.shift.double()
-        # Σ‖x‖² = Σ‖x − c‖² + 2 c·Σ(x − c) + n ‖c‖²
-        square = self._shifted + 2 * (shift @ self._sum) + self._n * shift.square().sum()
-        scalars = [self._error, square, self._shifted, active]
+        scalars = [self._error, self._square, self._shifted, active]
         count = self._error.new_tensor([float(self._n)])
         return torch.cat([torch.stack(scalars), count, self._sum])
 

@@ -5,7 +5,7 @@ token is rounded to 8 bits with a scale of its own, the latents with one for all
 further dimension of both. The product of integers is exact, so the error is that of rounding
 alone. While most entries are several steps long it is uniform, with a standard deviation of
 scale / √12 in each dimension, and ``RoundedBatch.slack`` is five standard deviations of the sum.
-What is near enough to be wrong is computed again in float32 by those who select.
+What is near enough to be wrong is computed again in float32 by those who select exactly.
 
 A dimension much larger than the others, which residual streams have, would take the 8 bits for
 itself. Both sides are rotated first, which leaves their products as they are and spreads it out.

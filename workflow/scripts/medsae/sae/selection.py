@@ -1,9 +1,10 @@
-"""Which latents are active: exact selections that never hold a full batch of pre-activations.
+"""Which latents are active: selections that never hold a full batch of pre-activations.
 
 All functions take x − b_pre [n_tokens, d], W_enc [n_latents, d] and b_enc [n_latents], need
 no gradient, and return a pattern with the selected pre-activations; None stands for values yet to
 be computed, where ``arithmetic`` is rougher than they are. Where processes share the latents, each
-is given its own and returns those that are among the best of all.
+is given its own and returns those that are among the best of all; they may come by them in
+different ways, so what they exchange is always of one type.
 """
 
 from enum import Enum
@@ -68,8 +69,9 @@ def top_k_per_batch(
 ) -> tuple[Selection, float]:
     """The n_tokens · k largest positive pre-activations of the batch, and the smallest kept.
 
-    ``guess`` is a threshold near the answer, such as that of the batch before: it decides
-    how fast the answer is found, never what it is, but for the last bits of float32 with int8.
+    ``guess`` is a threshold near the answer, such as that of the batch before: it decides how fast
+    the answer is found, and only in the last bits of its arithmetic what it is. CANDIDATES and INT8
+    both decide by the values of candidates where the guess is above 0 and rows are smooth enough.
     Ties at the threshold go to the earlier entries. The batch is that of all processes together.
     """
     wanted = centred.shape[0] * k * parallel.batch_slice()[1]

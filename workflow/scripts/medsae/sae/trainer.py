@@ -175,13 +175,13 @@ class Trainer:
         return bool(sharding.total(torch.tensor(latents.numel(), device=latents.device)))
 
     def _count_firings(self, objective: Objective, n_tokens: int) -> None:
-        columns, weights = objective.fired, None
-        if columns is None:
-            columns = objective.code.pattern.columns
-            weights = (objective.code.values > FIRING).float()
-        fired = torch.bincount(columns, weights, self.model.n_latents) > 0
+        code, counts = objective.code, torch.zeros_like(self.tokens_since_fired, dtype=torch.int32)
+        if objective.fired is None:
+            counts.index_add_(0, code.pattern.columns, (code.values > FIRING).int())
+        else:
+            counts.index_add_(0, objective.fired, torch.ones_like(objective.fired))
         self.tokens_since_fired += n_tokens * parallel.batch_slice()[1]
-        self.tokens_since_fired.masked_fill_(parallel.any_of(fired), 0)
+        self.tokens_since_fired.masked_fill_(parallel.any_of(counts > 0), 0)
 
     def _resample(self, x: Tensor, error: Tensor) -> None:
         every = self.train.resample_every
