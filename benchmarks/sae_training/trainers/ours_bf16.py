@@ -1,4 +1,4 @@
-"""Ours, with the encoder product and the selection in bfloat16."""
+"""Ours, with a selection that may be rough: in bfloat16, or in int8 where that is faster."""
 
 from trainers import ours
 
