@@ -4,11 +4,34 @@ IMAGE_SAE_LABELS = {"model": "{encoder}", "sae": "{sae}"}
 
 
 localrules:
+    plot_image_training,
     plot_image_quality,
     plot_image_probes,
     plot_image_retrieval,
     plot_contact_sheet,
     write_imaging_summary,
+
+
+rule plot_image_training:
+    input:
+        metrics=rules.train_image_sae.output.metrics,
+    output:
+        figure=report(
+            L.image_sae("figures/training.svg"),
+            caption="../report/image_training.rst",
+            category=IMAGES,
+            labels={"result": "7.4 Training"} | IMAGE_SAE_LABELS,
+        ),
+    log:
+        L.image_log("plot_image_training", "encoder", "sae"),
+    benchmark:
+        L.image_benchmark("plot_image_training", "encoder", "sae")
+    conda:
+        "../envs/torch.yaml"
+    message:
+        "Drawing the training ({wildcards.encoder}, {wildcards.sae})"
+    script:
+        "../workflow/scripts/plot_image_training.py"
 
 
 rule plot_image_quality:
@@ -49,14 +72,14 @@ rule plot_image_probes:
             L.image("figures/probes.svg"),
             caption="../report/image_probes.rst",
             category=IMAGES,
-            labels={"result": "7.4 What the embeddings know"},
+            labels={"result": "7.5 What the embeddings know"},
         ),
         probes_data=L.image("figures/probes.csv"),
         recovery=report(
             L.image("figures/recovery.svg"),
             caption="../report/image_recovery.rst",
             category=IMAGES,
-            labels={"result": "7.5 What a few features recover"},
+            labels={"result": "7.6 What a few features recover"},
         ),
         recovery_data=L.image("figures/recovery.csv"),
     log:
@@ -82,13 +105,13 @@ rule plot_image_retrieval:
             L.image_sae("figures/fingerprint.svg"),
             caption="../report/image_fingerprint.rst",
             category=IMAGES,
-            labels={"result": "7.7 Slices found by fingerprint"} | IMAGE_SAE_LABELS,
+            labels={"result": "7.8 Slices found by fingerprint"} | IMAGE_SAE_LABELS,
         ),
         examples=report(
             L.image_sae("figures/fingerprint_examples.svg"),
             caption="../report/image_fingerprint_examples.rst",
             category=IMAGES,
-            labels={"result": "7.8 Examples of fingerprints"} | IMAGE_SAE_LABELS,
+            labels={"result": "7.9 Examples of fingerprints"} | IMAGE_SAE_LABELS,
         ),
         examples_data=L.image_sae("figures/fingerprint_examples.csv"),
         language=report(
@@ -122,7 +145,7 @@ rule plot_contact_sheet:
             L.image_sae("figures/contact_sheet.svg"),
             caption="../report/image_contact_sheet.rst",
             category=IMAGES,
-            labels={"result": "7.6 Best features and their slices"} | IMAGE_SAE_LABELS,
+            labels={"result": "7.7 Best features and their slices"} | IMAGE_SAE_LABELS,
         ),
         table=L.image_sae("figures/contact_sheet.csv"),
     log:
@@ -152,6 +175,7 @@ rule write_imaging_summary:
         languages=chosen_image_saes(rules.retrieve_by_language.output.summary),
         metrics=chosen_image_saes(rules.interpret_features.output.metrics),
         figures=[
+            every_image_sae(rules.plot_image_training.output.figure),
             rules.plot_image_quality.output,
             rules.plot_image_probes.output,
         ],

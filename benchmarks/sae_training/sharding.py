@@ -69,7 +69,7 @@ def dense(arguments: argparse.Namespace, x: torch.Tensor, shard: bool):
 
 
 def seconds(step) -> float:
-    """The least of some steps: neighbours only ever add to it."""
+    """Median of the faster half of the steps: neighbours only ever add to a step."""
     times = []
     for _ in range(STEPS):
         distributed.barrier()

@@ -124,6 +124,8 @@ def test_the_study_ends_in_words_that_mark_controls_and_splits(study):
         assert ranking[f"{split}_fvu"].is_not_null().all()
     for name in ("quality", "ranking", "probes", "recovery"):
         assert (results / f"figures/{name}.svg").stat().st_size > 2000
+    for encoder, sae in ranking.select("base_model", "sae_config").iter_rows():
+        assert (results / encoder / sae / "figures/training.svg").stat().st_size > 2000
     chosen = json.loads((results / "chosen_configurations.json").read_text())
     for encoder, sae in chosen.items():
         assert (results / encoder / sae / "figures/contact_sheet.svg").stat().st_size > 2000

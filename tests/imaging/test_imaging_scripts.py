@@ -108,6 +108,10 @@ def study(run, planted, tmp_path_factory):
             {"base_model": encoder, "sae_config": SAE} | CONTROLS[encoder] for encoder in ENCODERS
         ],
     )  # fmt: skip
+    pl.DataFrame(
+        {"n_tokens": [96, 192], "fvu": [0.9, 0.5], "val_fvu": [None, 0.6], "l0": [30.0, 31.0],
+         "dead_fraction": [0.0, 0.1], "tokens_per_s": [900.0, 800.0]}
+    ).write_parquet(folder / "train_metrics.parquet")  # fmt: skip
     for encoder in ENCODERS:
         place, own = folder / encoder, made[encoder]
         which = {"encoder": encoder, "sae": SAE}
@@ -134,6 +138,10 @@ def study(run, planted, tmp_path_factory):
             | {"examples_data": "examples.csv"},
             which, images=images,
         ) | {name: own[name] for name in ("fingerprint", "language")}  # fmt: skip
+        run(
+            "plot_image_training", place, {"metrics": str(folder / "train_metrics.parquet")},
+            {"figure": "training.svg"}, which,
+        )  # fmt: skip
         own |= run(
             "plot_contact_sheet", place, files | own, {"figure": "sheet.svg", "table": "sheet.csv"},
             which, images=images,

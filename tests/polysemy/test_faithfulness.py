@@ -12,6 +12,7 @@ from medsae.polysemy.faithfulness import (
     FEW_PATIENTS,
     NO_GAP,
     NOT_APPLICABLE,
+    _estimates,
     measure_faithfulness,
     sample_windows,
 )
@@ -60,20 +61,39 @@ def test_faithfulness_equals_plain_forward_passes():
     model, sae = llama(), tiny_sae()
     windows = sample_windows(tokens_table().lazy(), 20, seed=0)
     row = measure_faithfulness(subject(model, sae), windows, True, 99, 0).row(0, named=True)
-    clean, rebuilt = [], []
-    for window in windows["token_id"].to_list():
-        tokens = torch.tensor([1, *window])
+    clean, rebuilt, ablated, seen = [], [], [], []
 
+    def losses(window, replaced):
         def through(hidden):
             hidden = hidden.clone()
-            hidden[0, 1:] = sae.reconstruct(hidden[0, 1:])
+            hidden[0, 1:] = replaced(hidden[0, 1:])
             return hidden
 
-        clean.append(plain_losses(model, tokens, lambda h: h)[1:])
-        rebuilt.append(plain_losses(model, tokens, through)[1:])
+        return plain_losses(model, torch.tensor([1, *window]), through)[1:]
+
+    def noted(hidden):
+        seen.append(hidden.clone())
+        return hidden
+
+    for window in windows["token_id"].to_list():
+        clean.append(losses(window, noted))
+        rebuilt.append(losses(window, sae.reconstruct))
+    mean = torch.cat(seen).mean(0)
+    for window in windows["token_id"].to_list():
+        ablated.append(losses(window, mean.expand_as))
+    assert row["ce_mean_ablated"] == pytest.approx(float(torch.cat(ablated).mean()), abs=1e-5)
     assert row["ce_clean"] == pytest.approx(float(torch.cat(clean).mean()), abs=1e-5)
     assert row["ce_reconstructed"] == pytest.approx(float(torch.cat(rebuilt).mean()), abs=1e-5)
     assert row["ce_reconstructed_low"] <= row["ce_reconstructed"] <= row["ce_reconstructed_high"]
+
+
+def test_the_share_recovered_is_of_the_loss_that_the_mean_costs():
+    # summed: clean, reconstructed, mean-ablated, error kept; ‖x − x̂‖², ‖x − x̄‖², tokens
+    sums = np.array([[20.0, 30.0, 60.0, 20.0, 1.0, 4.0, 10.0]])
+    estimates = _estimates(sums)
+    assert estimates["loss_recovered"] == pytest.approx(0.75)
+    assert estimates["fvu"] == pytest.approx(0.25)
+    assert estimates["ce_mean_ablated"] == pytest.approx(6.0)
 
 
 def test_a_trained_model_that_guesses_is_refused():

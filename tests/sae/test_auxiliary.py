@@ -46,14 +46,15 @@ def test_it_is_the_normalised_error_of_the_residual_with_gradients_to_all_it_use
     model = half_dead(planted, 1.0).double()
     x = planted[0](40, 3).double()
     dead = torch.arange(48 - n_dead, 48)
-    error = x * -0.1
+    error = (x * -0.1).requires_grad_()
     auxiliary_loss(model, x, error, dead, k_aux).backward()
+    assert error.grad is None  # the living are not asked to help the dead
 
     copies = {n: Parameter(p.detach().clone()) for n, p in model.named_parameters()}
     u = (x - copies["b_pre"]) @ copies["W_enc"][dead].T + copies["b_enc"][dead]
     kept = u.topk(k_aux, dim=1)
     z = torch.zeros_like(u).scatter(1, kept.indices, kept.values)
-    e = -error
+    e = -error.detach()
     loss = (z @ copies["W_dec"][dead] - e).square().sum() / (e - e.mean(0)).square().sum()
     loss.backward()
     torch.testing.assert_close(auxiliary_loss(model, x, error, dead, k_aux), loss)

@@ -71,6 +71,19 @@ def test_the_histogram_of_frequent_latents_keeps_its_stated_error():
     assert found[2] == pytest.approx(float(exact[2]), rel=1e-6)
 
 
+@pytest.mark.parametrize("growth", [2.0**3, 2.0**5, 1e3, 2.0**20])
+def test_values_may_grow_far_beyond_the_first_batch(growth):
+    generator = torch.Generator().manual_seed(0)
+    sketch = QuantileSketch(2, 0.9, n_rows=20_000, exact_bytes=1000)
+    assert not sketch.is_exact
+    small = torch.rand(10_000, generator=generator) + 1e-3
+    large = growth * torch.rand(10_000, generator=generator) + 1e-3
+    for values in (small, large, small):
+        sketch.add(torch.zeros(10_000, dtype=torch.int64), values)
+    exact = float(torch.cat([small, large, small]).double().quantile(0.9))
+    assert float(sketch.result()[0]) == pytest.approx(exact, rel=0.0083)
+
+
 @pytest.mark.skipif(
     not Path("/proc/self/status").exists(), reason="reads the memory of a process from /proc"
 )

@@ -4,18 +4,9 @@ from types import ModuleType
 import polars as pl
 import torch
 
-from medsae.sae import plot_training, train_sae
+from medsae.sae import train_sae
 from medsae.sae.curves import EventLog
 from medsae.sae.train import LATENTS_NAME, METRICS_NAME
-
-
-def test_a_run_can_be_drawn_the_same_twice(shards, sae_config, train_config, tmp_path):
-    train_sae(sae_config(), train_config(60), *shards, tmp_path / "run")
-    for name in ("a.svg", "b.svg"):
-        plot_training(tmp_path / "run" / METRICS_NAME, tmp_path / name)
-    drawn = (tmp_path / "a.svg").read_bytes()
-    assert drawn == (tmp_path / "b.svg").read_bytes()
-    assert b"<svg" in drawn and len(drawn) > 5000
 
 
 def test_every_number_of_a_row_becomes_an_event(tmp_path, monkeypatch):

@@ -67,7 +67,7 @@ def test_saelens_round_trip_keeps_codes_and_reconstructions(
     sae, raw = make(architecture, normalization), planted[0](200, 2)
     save_saelens(tmp_path, sae)
     back = load_saelens(tmp_path)
-    torch.testing.assert_close(dense_codes(back, raw), dense_codes(sae, raw), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(dense_codes(back, raw), dense_codes(sae, raw), rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(back.reconstruct(raw), sae.reconstruct(raw), rtol=1e-4, atol=1e-4)
 
 
@@ -78,13 +78,13 @@ def test_sparsify_round_trip_keeps_codes_and_reconstructions(
     sae, raw = make("topk", normalization), planted[0](200, 2)
     save_sparsify(tmp_path, sae)
     back = load_sparsify(tmp_path)
-    torch.testing.assert_close(dense_codes(back, raw), dense_codes(sae, raw), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(dense_codes(back, raw), dense_codes(sae, raw), rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(back.reconstruct(raw), sae.reconstruct(raw), rtol=1e-4, atol=1e-4)
     weights = load_file(tmp_path / "sae.safetensors")  # sparsify's own formula
     pre = (raw - weights["b_dec"]) @ weights["encoder.weight"].T + weights["encoder.bias"]
     top = pre.relu().topk(K, dim=1)
     expected = torch.zeros_like(pre).scatter(1, top.indices, top.values)
-    torch.testing.assert_close(dense_codes(sae, raw), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(dense_codes(sae, raw), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_saelens_options_without_a_flag_here_are_folded(make, planted, tmp_path):
@@ -181,10 +181,10 @@ def test_saelens_itself_encodes_the_same(make, planted, tmp_path, architecture, 
     save_saelens(tmp_path / "ours", sae)
     theirs = sae_lens.SAE.load_from_disk(str(tmp_path / "ours"))
     encoded = theirs.encode(raw)[clear]
-    torch.testing.assert_close(encoded, dense_codes(sae, raw)[clear], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(encoded, dense_codes(sae, raw)[clear], rtol=1e-5, atol=1e-5)
     theirs.save_model(str(tmp_path / "theirs"))
     back = load_saelens(tmp_path / "theirs")
-    torch.testing.assert_close(dense_codes(back, raw)[clear], encoded, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(dense_codes(back, raw)[clear], encoded, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("normalization", ["none", "dataset"])
@@ -195,10 +195,10 @@ def test_sparsify_itself_encodes_the_same(make, planted, tmp_path, normalization
     theirs = sparse_coder.SparseCoder.load_from_disk(tmp_path / "ours")
     out = theirs.encode(raw)
     codes = torch.zeros(200, N).scatter_(1, out.top_indices, out.top_acts)
-    torch.testing.assert_close(codes, dense_codes(sae, raw), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(codes, dense_codes(sae, raw), rtol=1e-5, atol=1e-5)
     theirs.save_to_disk(tmp_path / "theirs")
     back = load_sparsify(tmp_path / "theirs")
-    torch.testing.assert_close(dense_codes(back, raw), codes, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(dense_codes(back, raw), codes, rtol=1e-5, atol=1e-5)
 
 
 def convert(*arguments):
@@ -217,7 +217,7 @@ def test_the_command_converts_there_and_back(make, planted, tmp_path):
         done = convert(tmp_path / source, tmp_path / target, *reader, "--to", to)
         assert done.returncode == 0, done.stderr
     back = load_sae(tmp_path / "back")
-    torch.testing.assert_close(dense_codes(back, raw), dense_codes(sae, raw), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(dense_codes(back, raw), dense_codes(sae, raw), rtol=1e-5, atol=1e-5)
     refused = convert(tmp_path / "ours", tmp_path / "x", "--to", "sparsify")
     assert refused.returncode == 1 and "export this one for SAELens" in refused.stderr
     assert "Traceback" not in refused.stderr

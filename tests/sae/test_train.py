@@ -15,7 +15,9 @@ from medsae.sae import (
     train_sae,
     train_saes,
 )
-from medsae.sae.initialize import initialize
+from medsae.sae.initialize import geometric_median, initialize
+from medsae.sae.latents import max_decoder_cosines
+from medsae.sae.schedule import learning_rate
 from medsae.sae.selection import Arithmetic
 from medsae.sae.train import LATENTS_NAME, METRICS_NAME
 from medsae.sae.trainer import Trainer
@@ -145,6 +147,8 @@ def test_training_stops_early_when_validation_no_longer_improves(
     train_sae(sae_config(), train, *shards, tmp_path / "run")
     metrics = pl.read_parquet(tmp_path / "run" / METRICS_NAME)
     assert metrics["step"].max() < 400
+    best = json.loads((tmp_path / "run" / "best_meta.json").read_text())
+    assert best["val_nmse"] == metrics["val_nmse"].min() < metrics["val_nmse"].drop_nulls()[-1]
 
 
 def test_decoder_rows_keep_unit_length_for_a_whole_run(
@@ -257,6 +261,61 @@ def test_int8_trains_nearly_as_well(planted, train_config, architecture, monkeyp
         errors[compute] = trainer.take_window()["fvu"]
     assert model.arithmetic == Arithmetic.INT8
     assert errors["bfloat16"] < 1.05 * errors["float32"] < 0.9
+
+
+def test_a_decoder_gradient_does_not_lengthen_its_rows(planted, train_config):
+    model = build_sae(SAEConfig("topk", 96, 3, normalization="none"), 24)
+    initialize(model, planted[0](500, 0), 0)
+    trainer, before = Trainer(model, train_config(10)), model.W_dec.detach().clone()
+    trainer.step(planted[0](256, 1))
+    first_moment = trainer.optimizer.state[model.W_dec]["exp_avg"]
+    along = (first_moment * before).sum(1)
+    assert first_moment.norm(dim=1).max() > 1e-4
+    assert along.abs().max() < 1e-6
+
+
+def test_averaged_decoder_rows_have_unit_length_too(shards, sae_config, train_config, tmp_path):
+    train_sae(sae_config(), train_config(60, ema=0.9), *shards, tmp_path / "run")
+    for name in ("best.safetensors", "latest.safetensors"):
+        lengths = load_sae(tmp_path / "run" / name).W_dec.norm(dim=1)
+        torch.testing.assert_close(lengths, torch.ones(96), rtol=0, atol=1e-5)
+
+
+def test_the_schedule_reaches_the_optimiser(planted, train_config):
+    train = train_config(20, warmup=0.5)
+    model = build_sae(SAEConfig("topk", 96, 3, normalization="none"), 24)
+    initialize(model, planted[0](500, 0), 0)
+    trainer = Trainer(model, train)
+    for step in range(12):
+        trainer.step(planted[0](256, step))
+        (group,) = trainer.optimizer.param_groups
+        assert group["lr"] == learning_rate(model.config, train, step)
+
+
+def test_training_begins_at_the_median_with_the_encoder_along_the_decoder(planted):
+    rows = planted[0](500, 0)
+    model = build_sae(SAEConfig("topk", 96, 3, normalization="none"), 24)
+    initialize(model, rows, 0)
+    torch.testing.assert_close(model.b_pre.detach(), geometric_median(rows).float())
+    directions = torch.nn.functional.normalize(model.W_enc.detach(), dim=1)
+    torch.testing.assert_close(directions, model.W_dec.detach())
+
+
+def test_adafactor_too_sees_clipped_gradients(planted, train_config):
+    model = build_sae(SAEConfig("topk", 96, 3, normalization="none"), 24)
+    initialize(model, planted[0](500, 0), 0)
+    trainer = Trainer(model, train_config(10, clip=1e-3, optimizer="adafactor"))
+    trainer.step(planted[0](256, 1))
+    assert trainer.take_window()["gradient_norm"] > 2e-3
+    left = torch.cat([p.grad.flatten() for p in trainer.parameters])
+    assert float(left.norm()) == pytest.approx(1e-3, rel=1e-4)
+
+
+def test_cosines_are_with_the_nearest_other_row():
+    weight = torch.randn(2500, 6, generator=torch.Generator().manual_seed(0))
+    unit = torch.nn.functional.normalize(weight, dim=1)
+    expected = (unit @ unit.T).fill_diagonal_(-1).amax(1)
+    torch.testing.assert_close(max_decoder_cosines(weight), expected)
 
 
 def test_the_optimiser_sees_gradients_no_longer_than_the_limit(planted, train_config):

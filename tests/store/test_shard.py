@@ -98,10 +98,11 @@ def test_large_finite_rows_are_not_mistaken_for_infinite(tmp_path):
     open_shard(path).verify()
 
 
-def test_nan_in_a_foreign_shard_names_shard_and_row(tmp_path):
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_nan_in_a_foreign_shard_names_shard_and_row(tmp_path, value):
     path = tmp_path / "foreign.safetensors"
     rows = torch.ones(900, 2)
-    rows[817, 0] = float("nan")
+    rows[817, 0] = value
     save_file({"activations": rows}, path)
     with pytest.raises(UserError, match=r"foreign\.safetensors: row 817 holds NaN or Inf"):
         open_shard(path).read(800, 900)

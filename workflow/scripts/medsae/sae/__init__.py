@@ -4,7 +4,6 @@ from medsae.sae.architectures import architectures, build_sae
 from medsae.sae.calibrate import Calibration, calibrate, normalized_values, save_calibrated
 from medsae.sae.checkpoint import load_sae, save_checkpoint
 from medsae.sae.config import SAEConfig, TrainConfig, load_config, save_config
-from medsae.sae.curves import plot_training
 from medsae.sae.model import SparseAutoencoder
 from medsae.sae.normalization import Statistics
 from medsae.sae.train import TrainResult, train_sae, train_saes
@@ -22,7 +21,6 @@ __all__ = [
     "load_config",
     "load_sae",
     "normalized_values",
-    "plot_training",
     "save_calibrated",
     "save_checkpoint",
     "save_config",

@@ -1,45 +1,12 @@
-"""A run's curves: as a figure from its metrics, and live where TensorBoard is installed."""
+"""A run's curves, live, where TensorBoard is installed."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-import polars as pl
-from matplotlib.figure import Figure
 from torch import Tensor
 
-from medsae.io import atomic_path
 from medsae.sae import parallel
-
-PANELS = (
-    ("fraction of variance unexplained", ("fvu", "val_fvu"), "log"),
-    ("active latents per token (L0)", ("l0", "val_l0"), "linear"),
-    ("dead latents (share)", ("dead_fraction",), "linear"),
-    ("tokens per second", ("tokens_per_s",), "linear"),
-)
-LABELS = {"fvu": "training", "val_fvu": "validation", "l0": "training", "val_l0": "validation"}
-
-
-def plot_training(metrics: str | Path, figure: str | Path) -> None:
-    """Draw ``train_metrics.parquet`` to ``figure``, in the format of its suffix."""
-    table = pl.read_parquet(metrics)
-    with matplotlib.rc_context({"svg.hashsalt": "medsae", "font.size": 9}):
-        drawn = Figure(figsize=(8, 5), layout="constrained")
-        for axes, (title, columns, scale) in zip(drawn.subplots(2, 2).flat, PANELS, strict=True):
-            for column in columns:
-                known = table.select("n_tokens", column).drop_nulls()
-                style = "o-" if column.startswith("val_") else "-"
-                axes.plot(
-                    known["n_tokens"], known[column], style, ms=3, lw=1, label=LABELS.get(column)
-                )
-            axes.set(title=title, xlabel="training tokens", yscale=scale)
-            axes.spines[["top", "right"]].set_visible(False)
-            if len(columns) > 1:
-                axes.legend(frameon=False)
-        with atomic_path(figure) as temporary:
-            metadata = {"Date": None} if Path(figure).suffix in (".svg", ".pdf") else {}
-            drawn.savefig(temporary, dpi=150, metadata=metadata)
 
 
 class EventLog:

@@ -8,8 +8,10 @@ Numerators and denominators are summed apart and divided once; x̄ is the mean o
 seen. Both are of the normalised activations that the SAE works on.
 """
 
+import re
 import resource
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -17,6 +19,7 @@ from torch import Tensor
 from medsae.sae import sharding
 from medsae.sae.sparse import Code
 
+STATUS = Path("/proc/self/status")
 FIRING = 1e-3  # a latent fires when its value is above this (Gao et al. 2024)
 
 
@@ -79,4 +82,8 @@ def peak_memory_mb(device: torch.device) -> float:
     """Most memory held so far: of the CUDA device, else of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
+    if STATUS.exists():  # where it can be read, without what the parent held at the fork
+        found = re.search(r"VmHWM:\s+(\d+)", STATUS.read_text(encoding="ascii"))
+        if found:
+            return int(found[1]) / 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -4,7 +4,7 @@ The q-quantile of n values needs only its (1 − q)(n − 1) + 1 largest. The sk
 ``capacity`` largest values of every latent, so a latent with few enough firings is exact. When
 the rows are so many that a frequent latent could need more than memory allows, a
 logarithmic histogram with 48 bins an octave stands in for those: its relative error is at
-most 2^(1/96) − 1 = 0.73%, for quantiles within 16 octaves of the largest activations seen.
+most 2^(1/96) − 1 = 0.73%, for quantiles within 12 octaves of the largest activation of all.
 """
 
 import math
@@ -105,15 +105,29 @@ class QuantileSketch:
         if not values.numel():
             return
         n_bins = OCTAVES * BINS_PER_OCTAVE
+        largest = math.ceil(math.log2(float(values.max())))
+        lowest_bin = (largest + HEADROOM_OCTAVES - OCTAVES) * BINS_PER_OCTAVE
         if self._histogram is None:
-            top = math.ceil(math.log2(float(values.max()))) + HEADROOM_OCTAVES
-            self._lowest_bin = (top - OCTAVES) * BINS_PER_OCTAVE
+            self._lowest_bin = lowest_bin
             self._histogram = torch.zeros(
                 self.counts.numel() * n_bins, dtype=torch.int32, device=values.device
             )
+        elif largest * BINS_PER_OCTAVE >= self._lowest_bin + n_bins:
+            self._raise_histogram(lowest_bin)
         bins = (values.double().log2() * BINS_PER_OCTAVE).floor().long() - self._lowest_bin
         index = latents * n_bins + bins.clamp_(0, n_bins - 1)
         self._histogram.index_add_(0, index, torch.ones_like(index, dtype=torch.int32))
+
+    def _raise_histogram(self, lowest_bin: int) -> None:
+        """Make room above: what falls below the new lowest bin is counted in it."""
+        assert self._histogram is not None
+        shift, self._lowest_bin = lowest_bin - self._lowest_bin, lowest_bin
+        for rows in self._histogram.view(self.counts.numel(), -1).split(BLOCK_LATENTS):
+            before = rows.clone()
+            rows.zero_()
+            rows[:, 0] = before[:, : shift + 1].sum(1)
+            kept = before[:, shift + 1 :]
+            rows[:, 1 : 1 + kept.shape[1]] = kept
 
     def _from_histogram(self, latents: Tensor, above: Tensor) -> Tensor:
         """Geometric middle of the bin that holds the value with ``above`` values over it."""

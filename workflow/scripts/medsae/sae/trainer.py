@@ -130,6 +130,8 @@ class Trainer:
         kept = [p.detach().clone() for p in self.parameters]
         try:
             self._assign(self.averages)
+            if self._on_sphere is not None:  # the mean of unit rows is shorter
+                _restore_unit_norms(self._on_sphere)
             yield self.model
         finally:
             self._assign(kept)
