@@ -27,6 +27,7 @@ rule fit_mixed_effects:
         mem_mb=R.table_memory_mb,
     params:
         seed=C.seed,
+        random_models=RANDOM_MODELS,
     message:
         "Fitting mixed-effects models in R"
     script:

@@ -1,4 +1,5 @@
 # Language models made ready.
+RANDOM_MODELS = [model.name for model in C.models if model.random_weights]
 
 
 rule prepare_language_model:

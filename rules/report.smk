@@ -7,7 +7,6 @@ TRAINING = "5. The autoencoders"
 RUN = "6. The run"
 
 SAE_LABELS = {"model": "{model}", "layer": "{layer}", "sae": "{sae}"}
-RANDOM_MODELS = [model.name for model in C.models if model.random_weights]
 
 
 include: "figures_senses.smk"

@@ -56,7 +56,19 @@ def test_layers_that_models_share_are_a_factor(tmp_path):
     table = with_layers(tables(tmp_path)["jaccard"], {"alpha": ["6", "9"], "beta": ["6", "9"]})
     formula = formula_of(table, "planned")
     assert formula.text == "delta ~ model + layer + (1 | lemma) + (1 | lemma_model)"
+    assert formula.layers == {"layer9": "layer 9 − 6"}
     assert not formula.note
+
+
+def test_a_model_of_few_terms_is_left_out_and_named(tmp_path):
+    pairs = tables(tmp_path)["jaccard"]
+    few = pl.col("lemma").is_in(["l0", "l1"]) | (pl.col("model") != "beta")
+    formula = formula_of(pairs.filter(few), "planned")
+    assert formula.dropped.startswith("beta (fewer than 3 terms), model (constant)")
+    assert formula.data["model"].unique().to_list() == ["alpha"]
+    # where all have few, the number of terms decides
+    fewer = formula_of(pairs.filter(pl.col("lemma").is_in(["l0", "l1"])), "planned")
+    assert fewer.reason == "2 terms, fewer than 3"
 
 
 def test_layers_that_models_do_not_share_are_nested_in_them(tmp_path):
@@ -71,6 +83,10 @@ def test_layers_that_models_do_not_share_are_nested_in_them(tmp_path):
         "delta ~ model + layer_20_of_alpha + layer_16_of_beta + (1 | lemma) + (1 | lemma_model)"
     )
     assert formula.dropped == "sae (constant)" and "nested" in formula.note
+    assert formula.layers == {
+        "layer_20_of_alpha": "layer 20 − 10, alpha",
+        "layer_16_of_beta": "layer 16 − 8, beta",
+    }
     found = bridge.fit(formula.data, formula.text, formula.engine).coefficients
     found = dict(found.filter(effect="fixed").select("term", "estimate").iter_rows())
     assert found["layer_20_of_alpha"] == pytest.approx(0.04, abs=0.003)

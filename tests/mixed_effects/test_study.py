@@ -57,6 +57,16 @@ def test_planted_effects_are_recovered(study, response, term, truth):
     assert row["qvalue"] < 0.05
 
 
+def test_models_are_compared_with_the_one_of_random_weights(planted, study):
+    turned = fit_study(planted, seed=0, random_models=["beta"])
+    row, before = (
+        contrast(s, "jaccard", t) for s, t in ((turned, "modelalpha"), (study, "modelbeta"))
+    )
+    assert row["contrast"] == "same sense − other sense, alpha − beta"
+    assert row["estimate"] == pytest.approx(-before["estimate"], abs=1e-6)
+    assert contrast(turned, "jaccard", INTERCEPT)["contrast"] == "same sense − other sense, beta"
+
+
 def test_planned_contrasts_do_not_come_from_sampled_pairs(planted, study):
     without = fit_study(planted | {"jaccard": planted["jaccard"].clear()}, seed=0)
     results = (each.contrasts.filter(specification="planned") for each in (without, study))

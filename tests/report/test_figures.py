@@ -232,6 +232,15 @@ def test_benchmarks_add_up_the_jobs_of_a_rule(benchmarks):
     ]
 
 
+def test_contrasts_of_an_unsound_fit_are_not_counted_as_found(contrasts, fits):
+    low = contrasts.with_columns(pl.lit(0.001).alias("qvalue"))
+    n = low.filter(pl.col("specification") == "planned").height
+    for status, found in (("ok", n), ("singular", 0)):
+        figure = draw_mixed_effects(low.with_columns(pl.lit(status).alias("status")), fits)
+        title = f"{found} of {n} planned contrasts differ from zero"
+        assert any(title in text.get_text() for text in figure.findobj(Text))
+
+
 def test_long_contrasts_are_not_cut_off(contrasts, fits):
     long = "same sense − other sense, openbiollm-llama3-70b-instruct − medgemma-27b-text-it-random"
     figure = draw_mixed_effects(contrasts.with_columns(pl.lit(long).alias("contrast")), fits)

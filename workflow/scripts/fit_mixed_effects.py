@@ -20,7 +20,7 @@ with job(snakemake):
         "entropy": entropy_table(snakemake.input.entropy),
         "delta_ce": delta_ce_table(snakemake.input.deltas),
     }
-    results = fit_study(tables, snakemake.params.seed)
+    results = fit_study(tables, snakemake.params.seed, snakemake.params.random_models)
     for name in results.models:
         save_models(files[f"model_{name}"], results.models[name])
         with atomic_path(files[name]) as path:

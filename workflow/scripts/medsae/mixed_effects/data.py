@@ -4,7 +4,7 @@ Two-valued variables are Enums whose first level is the reference, so that a coe
 reads "of the second level, compared with the first".
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -118,6 +118,16 @@ def delta_ce_table(paths: Sequence[str | Path]) -> pl.DataFrame:
         )
         .collect()
     )
+
+
+def controls_first(table: pl.DataFrame, random_models: Collection[str]) -> pl.DataFrame:
+    """``table`` with its models as levels: those with random weights first, then by name.
+
+    The first is the reference, so that coefficients say what a trained model has beyond it.
+    """
+    names = table["model"].cast(pl.String).unique().to_list()
+    order = sorted(names, key=lambda name: (name not in random_models, name))
+    return table.with_columns(pl.col("model").cast(pl.Enum(order)))
 
 
 def sample_rows(table: pl.DataFrame, seed: int, *names: str) -> pl.DataFrame:

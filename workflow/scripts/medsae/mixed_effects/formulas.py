@@ -11,7 +11,7 @@ layers.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
@@ -73,18 +73,23 @@ class Formula:
     crossed: bool  # whether the variable the interest is crossed with is in the text
     engine: str
     note: str  # how a term was rewritten, "" if none was
+    layers: dict[str, str] = field(default_factory=dict)  # coefficients of layers, in words
 
 
 def build_formula(spec: Specification, table: pl.DataFrame) -> Formula:
     """The formula of ``spec`` as far as ``table`` carries it."""
     if table.is_empty():
         return Formula("", "", "there are no rows", table, False, spec.engine, "")
+    few: list[str] = []
+    if spec.by_lemma:
+        table, few = _without_small_models(table)
     interest = [name for name in spec.interest if table[name].n_unique() > 1]
-    dropped = [f"{name} (constant)" for name in spec.interest if name not in interest]
+    dropped = few + [f"{name} (constant)" for name in spec.interest if name not in interest]
     reason = _reason(spec, table, interest)
     fixed = _design(table, interest)
     right = [(" * " if spec.interaction else " + ").join(interest)]
     note, crossed = "", False
+    layers: dict[str, str] = {}
     if spec.crossed is not None:
         if crossed := _adds(fixed, table, [spec.crossed]):
             fixed = _extended(fixed, table, [spec.crossed])
@@ -94,14 +99,18 @@ def build_formula(spec: Specification, table: pl.DataFrame) -> Formula:
     for name in spec.additive:
         names = [name]
         if name == "layer" and not _adds(fixed, table, names) and table[name].n_unique() > 1:
-            table, names = nested_layers(table)
+            table, layers = nested_layers(table)
+            names = list(layers)
             note = "layer nested in model: models are compared on average over their layers"
         if names and _adds(fixed, table, names):
             fixed = _extended(fixed, table, names)
             right += names
+            if names == ["layer"]:
+                first, *others = sorted(table["layer"].unique().to_list())  # as R orders them
+                layers = {f"layer{layer}": f"layer {layer} − {first}" for layer in others}
         else:
             dropped.append(_why(table, name))
-            note = "" if name == "layer" else note
+            note, layers = ("", {}) if name == "layer" else (note, layers)
     random = _random(spec, table, interest, dropped)
     text = f"{spec.left} ~ " + " + ".join([*filter(None, right), *random])
     if not any(right):
@@ -111,12 +120,27 @@ def build_formula(spec: Specification, table: pl.DataFrame) -> Formula:
         engine = "lm"
     elif not random and not reason:
         reason = "no grouping factor has more than one level"
-    return Formula(text, ", ".join(dropped), reason, table, crossed, engine, note)
+    return Formula(text, ", ".join(dropped), reason, table, crossed, engine, note, layers)
 
 
-def nested_layers(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
-    """``table`` with a centred column for each layer of a model but its first, and their names."""
-    columns = []
+def _without_small_models(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
+    """``table`` without models of fewer than `MIN_LEMMAS` terms, and which these are.
+
+    A few terms of one model would be tested against the spread of the others'. Where every model
+    has few, all stay.
+    """
+    n_terms = pl.col("lemma").n_unique().over("model")
+    small = table.filter(n_terms < MIN_LEMMAS)
+    if small.is_empty() or small.height == table.height:
+        return table, []
+    kept = table.filter(n_terms >= MIN_LEMMAS)
+    names = small["model"].cast(pl.String).unique().sort()
+    return kept, [f"{name} (fewer than {MIN_LEMMAS} terms)" for name in names]
+
+
+def nested_layers(table: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, str]]:
+    """``table`` with a centred column for each further layer of a model, and what they say."""
+    columns, layers_of = [], {}
     for (model,), part in table.sort("model").group_by("model", maintain_order=True):
         layers = sorted(part["layer"].unique().to_list(), key=lambda layer: (len(layer), layer))
         for layer in layers[1:]:
@@ -124,8 +148,8 @@ def nested_layers(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
             share = (part["layer"] == layer).mean()
             here = (pl.col("layer") == layer).cast(pl.Float64) - share
             columns.append(pl.when(pl.col("model") == model).then(here).otherwise(0.0).alias(name))
-    extended = table.with_columns(columns)
-    return extended, extended.columns[table.width :]
+            layers_of[name] = f"layer {layer} − {layers[0]}, {model}"
+    return table.with_columns(columns), layers_of
 
 
 def _random(

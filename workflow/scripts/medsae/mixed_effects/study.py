@@ -26,7 +26,7 @@ the planned models, and apart from them over those of the published ones; interc
 response is itself a contrast) and covariates are not tests.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from itertools import product
 
@@ -36,7 +36,7 @@ import polars as pl
 from medsae.io import progress
 from medsae.mixed_effects.aggregate import lemma_ablations, lemma_entropies, lemma_overlaps
 from medsae.mixed_effects.bridge import COEFFICIENTS, Fit, fit, not_estimable
-from medsae.mixed_effects.data import LABELS, sample_rows
+from medsae.mixed_effects.data import LABELS, controls_first, sample_rows
 from medsae.mixed_effects.diagnostics import (
     DIAGNOSTICS,
     diagnostic_rows,
@@ -101,12 +101,16 @@ class Results:
     diagnostics: pl.DataFrame
 
 
-def fit_study(tables: dict[str, pl.DataFrame], seed: int) -> Results:
+def fit_study(
+    tables: dict[str, pl.DataFrame], seed: int, random_models: Collection[str] = ()
+) -> Results:
     """Fit every specification to ``tables``: overlap, jaccard, entropy, delta_ce (see ``data``).
 
+    Models are compared with the first of ``random_models``, or the first by name if there is none.
     What cannot be estimated is a row with status "not estimable" and the reason; a singular
     fit or one that did not converge keeps its numbers and says so in ``status``.
     """
+    tables = {name: controls_first(table, random_models) for name, table in tables.items()}
     coefficients: dict[str, list[pl.DataFrame]] = {spec.metric: [] for spec in SPECIFICATIONS}
     models: dict[str, dict[str, Fit]] = {name: {} for name in coefficients}
     fits, contrasts = [], [pl.DataFrame(schema=CONTRASTS)]
@@ -235,8 +239,9 @@ def _planned_terms(spec: Specification, formula: Formula) -> dict[str, str]:
     table = formula.data
     crossed = spec.crossed if formula.crossed else None
     options = {name: _levels(table, name) for name in (*spec.interest, *filter(None, [crossed]))}
-    terms = {}
+    terms: dict[str, str] = {}
     if spec.difference:
+        terms |= {term: f"{spec.difference}, {text}" for term, text in formula.layers.items()}
         terms[INTERCEPT] = ", ".join([spec.difference, *(options[crossed][:1] if crossed else [])])
     sets: list[tuple[str, ...]] = [(name,) for name in spec.interest]
     if spec.interaction:

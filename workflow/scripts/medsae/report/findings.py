@@ -84,7 +84,12 @@ def definition(run: Run) -> str:
         "minus across senses: 0 if the latents ignore the sense. A term counts as separated if "
         "q < 0.05 and the 95% interval of Δ lies above zero. Beside it stands how far Δ lies from "
         "zero without any senses: in random cuts of the patients of terms with one meaning."
+        + (f" Random weights are those of {listed(_models(run.random))}." if run.random else "")
     )
+
+
+def _models(summaries: Sequence[Summary]) -> list[str]:
+    return sorted({summary["model"] for summary in summaries})
 
 
 def headline(run: Run) -> tuple[str, ...]:
@@ -169,8 +174,8 @@ def _gain(run: Run, trained: Summary, random: Summary) -> str:
     if _is_blind(random):
         return text + "But those weights hardly tell even the word itself: a weak control."
     if gain["low"] is not None and gain["low"] > 0:
-        return text + "This part the words around a term do not explain without training."
-    return text + "Training is not shown to add to what the words around a term explain alone."
+        return text + "So much latents of an untrained network do not separate."
+    return text + "Training is not shown to add to what an untrained network separates."
 
 
 def limits(run: Run) -> tuple[str, ...]:
@@ -200,6 +205,12 @@ def limits(run: Run) -> tuple[str, ...]:
         points.append(f"Mixed-effects model of {about}: {fit['status']}{reason}.")
     points += [_misfit(fit) for fit in run.fits.iter_rows(named=True)]
     points.append(_layers(run.fits))
+    if len(_models(run.summaries)) > 1 and run.fits.height:
+        points.append(
+            "The mixed-effects models take terms to differ as much in every model. Where they do "
+            "not, as beside random weights, differences of models within each term (under “In "
+            "short”) are the ones to go by."
+        )
     if run.agreement["accuracy"].is_null().all():
         points.append("Without gold senses, how many senses are assigned rightly is unknown.")
     if run.ner is None:
@@ -264,8 +275,8 @@ def _cautions(summary: Summary) -> list[str]:
     if within := summary["overlap"]["terms_separated_within_chance"]:
         cautions.append(
             f"{where(summary)}: {listed(within)} counted as separated, but random cuts of terms "
-            "with one meaning differ as much: the Δ is no larger than that of two groups of "
-            "patients may be anyway."
+            "with one meaning differ as much: the Δ is no larger than that of two random "
+            "groups of patients is for some other words."
         )
     if _is_blind(summary):
         itself, other = (summary["overlap"][name] for name in WORD_OVERLAPS)

@@ -61,16 +61,22 @@ def draw_mixed_effects(contrasts: pl.DataFrame, fits: pl.DataFrame) -> Figure:
     left = LABEL_LEFT_IN + widest + 0.2
     figure, axes = column(bodies, left_in=left, right_in=0.7, top_in=1.15, gap_in=0.65)
     planned = contrasts.filter(pl.col("specification") == PLANNED)
-    n_found = (planned["qvalue"] < ALPHA).fill_null(False).sum()
+    n_found = _is_found(planned).sum()
     headline(
         figure,
         f"{title}: {n_found} of {planned.height} planned contrasts differ from zero",
-        "Estimates with 95% intervals, each on the scale of its response. Filled: q < 0.05. Grey: "
-        "formulas as published.",
+        "Estimates with 95% intervals, each on the scale of its response. Filled: q < 0.05, where "
+        "the fit is sound. Grey: formulas as published.",
     )
     for axis, part, fit, names in zip(axes, parts, fits.iter_rows(named=True), labels, strict=True):
         _draw_fit(axis, part, fit, names)
     return figure
+
+
+def _is_found(contrasts: pl.DataFrame) -> pl.Series:
+    """Which contrasts differ from zero in a fit that is as it should be."""
+    found = (pl.col("qvalue") < ALPHA) & (pl.col("status") == "ok")
+    return contrasts.select(found.fill_null(False))["qvalue"]
 
 
 def contrast_label(contrast: str) -> str:
@@ -95,7 +101,7 @@ def _draw_fit(axis: Axes, part: pl.DataFrame, fit: dict, labels: list[str]) -> N
         text = f"not estimable: {fit['reason'] or fit['status']}"
         axis.text(0, 0.5, text, transform=axis.transAxes, color=MUTED, va="center")
         return
-    filled = (part["qvalue"] < ALPHA).fill_null(False)
+    filled = _is_found(part)
     values = part.select("estimate", "conf_low", "conf_high").cast(pl.Float64).to_numpy().T
     color = WITHIN if fit["specification"] == PLANNED else CONTROL
     intervals(axis, rows, *values, color=color, filled=filled)

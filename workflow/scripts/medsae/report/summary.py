@@ -146,9 +146,9 @@ def _removal(ablation: Summary) -> str:
     if n := ablation["n_senses"]:
         senses = f"{ablation['n_senses_above_random_latent']} of {n} senses at q < 0.05"
     text = (
-        "Removal of sense-linked latents raises the loss of the following tokens by "
-        f"{estimated(ablation['linked_minus_random_nats'], signed=True, digits=3)} nats more "
-        f"than removal of matched random latents (all terms; {senses})."
+        "Removal of sense-linked latents changes the loss of the following tokens by "
+        f"{estimated(ablation['linked_minus_random_nats'], signed=True, digits=3)} nats beyond "
+        f"removal of matched random latents (all terms; {senses})."
     )
     if ablation["difference_in_differences_nats"] is None:
         return f"{text} Own sense against other senses: not estimable ({ablation['reason']})."
