@@ -6,6 +6,9 @@ Planned tests are over terms (``medsae.mixed_effects.aggregate``; ``m``: languag
     rarefied entropy    ~ polysemy * m + layer + sae + (1 | lemma) + (1 | lemma : m)
     ΔCE contrasts       ~ log(activation) + m + layer + sae + (1 | lemma) + (1 | lemma : m)
 
+Models are compared with the one of random weights, where there is one; layers are compared within
+their model. A model with fewer than three terms takes no part.
+
 Δ overlap is that of all pairs of a term. Unaggregated, the formulas over a sample of the pairs, and
 over occurrences, whose coefficients are kept but not tested:
 
