@@ -161,7 +161,7 @@ def main() -> None:
         entry |= agreement(folder)
         for side in common.SIDES:
             entry[side]["tokens_per_s"] = entry[side]["tokens"] / entry[side]["seconds"]
-        common.save("extraction", {f"layer_{arguments.layer}": entry})
+        common.save("polysemy", {f"hidden_states_layer_{arguments.layer}": entry})
     print(
         f"{'':24}tokens/s {entry['straightforward']['tokens_per_s']:.0f} and "
         f"{entry['library']['tokens_per_s']:.0f}; in the same batch "

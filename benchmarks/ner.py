@@ -119,7 +119,7 @@ def main() -> None:
             entry |= {"spans": len(ours), "spans_gliner": len(theirs), "spans_equal": both}
             for side in common.SIDES:
                 entry[side]["tokens_per_s"] = entry[side]["tokens"] / entry[side]["seconds"]
-            common.save("ner", {task: entry})
+            common.save("polysemy", {f"entities_{task}": entry})
             print(
                 f"{'':24}tokens/s {entry['straightforward']['tokens_per_s']:.0f} and "
                 f"{entry['library']['tokens_per_s']:.0f}; spans {len(theirs)} and {len(ours)}, "

@@ -1,10 +1,14 @@
+import re
+
 import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from medsae.config.ner_section import NER_LABELS
 from medsae.io import UserError
 from medsae.polysemy.columns import LEXICON, OCCURRENCES
+from medsae.polysemy.lexicon import prepare_lexicon, split_list
 from medsae.polysemy.occurrences import find_occurrences, form_finder, read_gold_senses
 
 FORMS = {
@@ -52,6 +56,40 @@ def find(tmp_path, lexicon):
         )
 
     return run
+
+
+def test_every_shipped_sense_is_reached_by_a_cue_and_by_a_label(tmp_path, pytestconfig):
+    config = pytestconfig.rootpath / "config"
+    names = ("lexicon.csv", "controls.csv", "sense_labels.yaml")
+    lexicon = prepare_lexicon(*(config / name for name in names), list(NER_LABELS))
+    texts, spans = {}, []
+    for row in lexicon.filter(pl.col("kind") == "polysemous").iter_rows(named=True):
+        form = split_list(row["forms"])[-1]
+        for cue in split_list(row["domain_regexes"]):
+            word = re.sub(r"\\[bw]|\*", "", cue)
+            if word.isalpha():  # most are a word, or the beginning of one
+                texts[f"{row['term']}|{row['sense']}|cue|{word}"] = f"{word} {form}"
+        for label in split_list(row["ner_labels"]):
+            doc = f"{row['term']}|{row['sense']}|label|{label}"
+            texts[doc] = form
+            spans.append((doc, 0, len(form), label, 0.9))
+    docs = list(texts)
+    notes = pl.DataFrame({"doc_id": docs, "patient_id": docs, "text": list(texts.values())})
+    notes.with_columns(split=pl.lit("train")).write_parquet(tmp_path / "notes.parquet")
+    columns = ["doc_id", "start", "end", "entity_group", "score"]
+    pl.DataFrame(spans, schema=columns, orient="row").write_parquet(tmp_path / "spans.parquet")
+    found = find_occurrences(
+        tmp_path / "notes.parquet", lexicon, tmp_path / "spans.parquet", None, "resolved"
+    )
+    meant = pl.col("doc_id").str.split("|").list
+    found = found.with_columns(meant=meant.get(1), evidence=meant.get(2))
+    assert found.height >= len(docs)
+    for evidence, column in (("cue", "cue_sense"), ("label", "ner_sense")):
+        said = found.filter(pl.col("evidence") == evidence).drop_nulls(column)
+        # a label or a cue of two senses says nothing; none says the other sense
+        assert (said[column] == said["meant"]).all()
+        assert (said["sense"] == said["meant"]).all()
+        assert said.select("lemma", "meant").n_unique() == 30
 
 
 @pytest.mark.parametrize(
