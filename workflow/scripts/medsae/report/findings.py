@@ -174,7 +174,7 @@ def _gain(run: Run, trained: Summary, random: Summary) -> str:
     if _is_blind(random):
         return text + "But those weights hardly tell even the word itself: a weak control."
     if gain["low"] is not None and gain["low"] > 0:
-        return text + "So much latents of an untrained network do not separate."
+        return text + "The latents of an untrained network do not separate as much."
     return text + "Training is not shown to add to what an untrained network separates."
 
 
