@@ -65,6 +65,8 @@ def test_models_are_compared_with_the_one_of_random_weights(planted, study):
     assert row["contrast"] == "same sense − other sense, alpha − beta"
     assert row["estimate"] == pytest.approx(-before["estimate"], abs=1e-6)
     assert contrast(turned, "jaccard", INTERCEPT)["contrast"] == "same sense − other sense, beta"
+    row = contrast(turned, "entropy", "polysemypolysemous")
+    assert row["contrast"] == "polysemous − control terms, beta"
 
 
 def test_planned_contrasts_do_not_come_from_sampled_pairs(planted, study):

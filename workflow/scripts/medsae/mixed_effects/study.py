@@ -260,6 +260,8 @@ def _planned_terms(spec: Specification, formula: Formula) -> dict[str, str]:
             words = [LABELS.get(pair, f"{pair[1]} − {options[pair[0]][0]}") for pair in pairs]
             if spec.difference:
                 words.insert(0, spec.difference)
+            elif crossed and crossed not in variables:
+                words.append(options[crossed][0])  # of the reference
             terms[":".join(f"{name}{level}" for name, level in pairs)] = ", ".join(words)
     return terms
 
