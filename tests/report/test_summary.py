@@ -336,6 +336,15 @@ def test_an_undetermined_faithfulness_is_a_caution(make_run):
     assert any("how faithful the autoencoder is cannot be said" in point for point in points)
 
 
+def test_more_than_the_whole_loss_recovered_is_explained(make_run):
+    run = make_run()
+    for low, explained in ((0.97, False), (1.02, True)):
+        more = {"loss_recovered": {"value": 1.04, "low": low, "high": 1.06}}
+        summaries = [s | {"faithfulness": s["faithfulness"] | more} for s in run.summaries]
+        text = to_markdown(write_summary(make_run(summaries=summaries)))
+        assert ("predicts these notes better than the state itself" in text) == explained
+
+
 def test_a_faithfulness_without_enough_patients_says_so(make_run):
     run = make_run()
     few = {"loss_recovered": None, "reason": "notes of fewer than 5 patients are held out"}

@@ -28,7 +28,7 @@ def write_summary(run: Run) -> list[Block]:
     blocks: list[Block] = [
         Heading(1, f"Senses of medical terms: {run.corpus}"),
         Paragraph(
-            f"{notes}. Written from the tables of this run; every estimate carries its 95% "
+            f"{notes}. Written from the tables of this run; estimates carry their 95% "
             "interval in brackets."
         ),
         Heading(2, "In short"),
@@ -81,8 +81,11 @@ def _latents_of(run: Run, summary: Summary) -> list[Block]:
         + "."
     )
     faithfulness = summary["faithfulness"]
+    recovered = faithfulness["loss_recovered"]
+    more = recovered is not None and recovered["low"] is not None and recovered["low"] > 1
     points.append(
-        f"Faithfulness: share of the loss recovered {share(faithfulness['loss_recovered'])}; "
+        f"Faithfulness: share of the loss recovered {share(recovered)}"
+        f"{' (the reconstruction predicts these notes better than the state itself)' * more}; "
         f"of the variance unexplained {share(faithfulness['fvu'])}, both on held-out patients; "
         f"{summary['dead_fraction']:.1%} of the latents never fire."
     )
