@@ -247,25 +247,12 @@ def test_only_confirmed_latents_are_removed_strongest_first():
     assert none.is_empty()
 
 
-def test_a_control_fires_as_often_as_its_latent():
-    counts = np.full(1000, 7)
-    counts[:50] = np.geomspace(1, 1e6, 50).astype(int)
-    strength = np.zeros(1000)
-    strength[:50] = 1.0
-    free = strength > 0
-    free[25] = False
-    drawn = {
-        matched_latent(25, strength, counts, free, np.random.default_rng(seed))
-        for seed in range(50)
-    }
-    assert drawn == {22, 23, 24, 26, 27} or drawn == {23, 24, 26, 27, 28}
-
-
-def test_a_control_is_like_its_latent():
-    strength = np.zeros(1000)
-    strength[:50] = np.geomspace(0.01, 10, 50)
-    counts = np.full(1000, 100)
-    free = strength > 0
+@pytest.mark.parametrize("alike", ["strength", "counts"])
+def test_a_control_is_like_its_latent(alike):
+    of_each = {"strength": np.full(1000, 7.0), "counts": np.full(1000, 100)}
+    of_each[alike][:50] = np.geomspace(1, 1e6, 50)
+    strength, counts = of_each.values()
+    free = np.arange(1000) < 50
     free[25] = False
     drawn = {
         matched_latent(25, strength, counts, free, np.random.default_rng(seed))
