@@ -181,7 +181,9 @@ def test_saelens_itself_encodes_the_same(make, planted, tmp_path, architecture, 
     save_saelens(tmp_path / "ours", sae)
     theirs = sae_lens.SAE.load_from_disk(str(tmp_path / "ours"))
     encoded = theirs.encode(raw)[clear]
-    torch.testing.assert_close(encoded, dense_codes(sae, raw)[clear], rtol=1e-5, atol=1e-5)
+    # Not to 1e-5 for all: with a folded bias SAELens' float32 cancels, entry by entry, to 3e-5.
+    expected = dense_codes(sae, raw)[clear]
+    torch.testing.assert_close(encoded, expected, rtol=1e-4, atol=1e-5)
     theirs.save_model(str(tmp_path / "theirs"))
     back = load_saelens(tmp_path / "theirs")
     torch.testing.assert_close(dense_codes(back, raw)[clear], encoded, rtol=1e-5, atol=1e-5)
