@@ -186,7 +186,7 @@ def test_saelens_itself_encodes_the_same(make, planted, tmp_path, architecture, 
     torch.testing.assert_close(encoded, expected, rtol=1e-4, atol=1e-5)
     theirs.save_model(str(tmp_path / "theirs"))
     back = load_saelens(tmp_path / "theirs")
-    torch.testing.assert_close(dense_codes(back, raw)[clear], encoded, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(dense_codes(back, raw)[clear], encoded, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("normalization", ["none", "dataset"])
