@@ -277,6 +277,18 @@ def test_the_inference_threshold_reproduces_the_training_l0_on_held_out_rows(
     assert result.val_l0 == pytest.approx(K, rel=0.05)
 
 
+def test_every_level_has_the_l0_of_its_own_threshold(shards, sae_config, train_config, tmp_path):
+    options = OPTIONS["matryoshka_levels"]
+    sae = sae_config(architecture="matryoshka_levels", n_latents=N, options=options)
+    train_sae(sae, train_config(300), *shards, tmp_path / "run")
+    model, raw = load_sae(tmp_path / "run"), ActivationStore(shards[1]).read(0, 1000)
+    centred = model.normalize(raw)[0] - model.b_pre
+    for level, (size, k) in enumerate(zip(model.sizes, model.level_k, strict=True)):
+        code = model.gate_level(centred, level)
+        assert code.pattern.columns.max() < size
+        assert int((code.values > 0).sum()) / 1000 == pytest.approx(k, rel=0.05)
+
+
 def test_an_untrained_batch_topk_is_gated_by_its_batch(make, planted):
     model = make("batch_topk")
     assert float(model.threshold) == UNSET

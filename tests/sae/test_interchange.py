@@ -27,24 +27,40 @@ from medsae.sae.interchange import (
 )
 
 WIDTH, N, K = 24, 96, 4
-EXPORTS = ["topk", "relu", "gated", "jumprelu", "batch_topk", "matryoshka"]
+EXPORTS = ["topk", "relu", "gated", "jumprelu", "batch_topk", "matryoshka", "matryoshka_levels"]
+LEVELS = {"sizes": [32, N], "level_k": [2, K]}
 
 
 @pytest.fixture
 def make(planted):
     def build(architecture="topk", normalization="none"):
-        config = SAEConfig(architecture, n_latents=N, k=K, normalization=normalization)
+        options = LEVELS if architecture == "matryoshka_levels" else {}
+        config = SAEConfig(architecture, N, K, normalization=normalization, options=options)
         sae = build_sae(config, WIDTH)
         initialize(sae, planted[0](3000, 1), seed=0)
         generator = torch.Generator().manual_seed(5)
         with torch.no_grad():
             for parameter in sae.parameters():
                 parameter.add_(0.02 * torch.randn(parameter.shape, generator=generator))
-            if hasattr(sae, "threshold"):
-                sae.threshold.fill_(0.2)
+            for name in ("threshold", "thresholds"):
+                if hasattr(sae, name):
+                    getattr(sae, name).fill_(0.2)
         return sae.requires_grad_(False)
 
     return build
+
+
+@pytest.fixture
+def rows_for(planted):
+    """Rows whose σ is as large as in most residual streams where tokens are normalised.
+
+    SAELens divides by σ + 1e-5, so that codes agree to 1e-5/σ of themselves at best.
+    """
+
+    def make(normalization, n=200):
+        return planted[0](n, 2) * (8 if normalization == "token" else 1)
+
+    return make
 
 
 def library(module, peer):
@@ -62,9 +78,9 @@ def dense_codes(sae, raw):
 @pytest.mark.parametrize("architecture", EXPORTS)
 @pytest.mark.parametrize("normalization", ["none", "dataset", "token"])
 def test_saelens_round_trip_keeps_codes_and_reconstructions(
-    make, planted, tmp_path, architecture, normalization
+    make, rows_for, tmp_path, architecture, normalization
 ):
-    sae, raw = make(architecture, normalization), planted[0](200, 2)
+    sae, raw = make(architecture, normalization), rows_for(normalization)
     save_saelens(tmp_path, sae)
     back = load_saelens(tmp_path)
     torch.testing.assert_close(dense_codes(back, raw), dense_codes(sae, raw), rtol=1e-5, atol=1e-5)
@@ -164,9 +180,11 @@ def off_the_jump(sae, raw):
     pre = (sae.normalize(raw)[0] - sae.b_pre) @ sae.W_enc.T + sae.b_enc
     if sae.config.architecture in ("topk", "relu"):  # continuous
         return torch.ones_like(pre, dtype=torch.bool)
-    threshold = 0.0
+    state, threshold = sae.state_dict(), 0.0
     if sae.config.architecture != "gated":
-        threshold = sae.log_threshold.exp() if hasattr(sae, "log_threshold") else sae.threshold
+        own = ("log_threshold", "thresholds", "threshold")
+        kept = next(state[name] for name in own if name in state)
+        threshold = kept.exp() if "log_threshold" in state else kept.reshape(-1)[-1]
     clear = (pre - threshold).abs() > 1e-5
     assert clear.double().mean() > 0.999
     return clear
@@ -174,19 +192,30 @@ def off_the_jump(sae, raw):
 
 @pytest.mark.parametrize("architecture", EXPORTS)
 @pytest.mark.parametrize("normalization", ["none", "dataset", "token"])
-def test_saelens_itself_encodes_the_same(make, planted, tmp_path, architecture, normalization):
+def test_saelens_itself_encodes_the_same(make, rows_for, tmp_path, architecture, normalization):
     sae_lens = library("sae_lens", "saelens")
-    sae, raw = make(architecture, normalization), planted[0](200, 2)
+    sae, raw = make(architecture, normalization), rows_for(normalization)
     clear = off_the_jump(sae, raw)
     save_saelens(tmp_path / "ours", sae)
     theirs = sae_lens.SAE.load_from_disk(str(tmp_path / "ours"))
-    encoded = theirs.encode(raw)[clear]
-    # Not to 1e-5 for all: with a folded bias SAELens' float32 cancels, entry by entry, to 3e-5.
-    expected = dense_codes(sae, raw)[clear]
-    torch.testing.assert_close(encoded, expected, rtol=1e-4, atol=1e-5)
+    encoded = theirs.encode(raw)
+    expected = dense_codes(sae, raw)
+    torch.testing.assert_close(encoded[clear], expected[clear], rtol=1e-5, atol=1e-5)
     theirs.save_model(str(tmp_path / "theirs"))
     back = load_saelens(tmp_path / "theirs")
-    torch.testing.assert_close(dense_codes(back, raw)[clear], encoded, rtol=1e-4, atol=1e-5)
+    clear &= off_the_jump(back, raw)
+    torch.testing.assert_close(dense_codes(back, raw)[clear], encoded[clear], rtol=1e-5, atol=1e-5)
+
+
+def test_what_saelens_normalised_by_token_is_read_with_its_epsilon(make, planted, tmp_path):
+    sae_lens = library("sae_lens", "saelens")
+    save_saelens(tmp_path / "ours", make("topk", "token"))
+    theirs = sae_lens.SAE.load_from_disk(str(tmp_path / "ours"))
+    theirs.save_model(str(tmp_path / "theirs"))
+    back = load_saelens(tmp_path / "theirs")
+    small = 0.01 * planted[0](200, 2)  # σ of 0.003: without ε codes would be 0.3% larger
+    torch.testing.assert_close(dense_codes(back, small), theirs.encode(small), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(back.reconstruct(small), theirs(small), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("normalization", ["none", "dataset"])

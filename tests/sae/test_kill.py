@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 import medsae
 from medsae.sae import load_sae
 
@@ -15,8 +17,8 @@ SCRIPT = Path(__file__).with_name("train_in_process.py")
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(medsae.__file__).parents[1])}
 
 
-def start(request):
-    return subprocess.Popen([sys.executable, SCRIPT, request], env=ENVIRONMENT)
+def start(request, *arguments):
+    return subprocess.Popen([sys.executable, SCRIPT, request, *arguments], env=ENVIRONMENT)
 
 
 def write_request(tmp_path, folder, sae, train, shards):
@@ -54,7 +56,31 @@ def test_a_killed_process_goes_on_to_the_same_bits(shards, sae_config, train_con
         assert process.wait(60) == -signal.SIGKILL
         assert not (folder / "latest.safetensors").exists()
     assert start(request).wait(900) == 0
+    assert_same_saes(tmp_path / "whole", folder)
+
+
+def assert_same_saes(one, two):
     for name in ("best.safetensors", "latest.safetensors"):
-        whole, killed = load_sae(tmp_path / "whole" / name), load_sae(folder / name)
+        whole, killed = load_sae(one / name), load_sae(two / name)
         for key, value in whole.state_dict().items():
             assert value.equal(killed.state_dict()[key]), key
+
+
+@pytest.mark.slow
+def test_killed_before_any_change_of_a_file_it_goes_on_to_the_same_bits(
+    shards, sae_config, train_config, tmp_path
+):
+    sae = sae_config(architecture="batch_topk", k_aux=8)
+    train = train_config(
+        120, checkpoint_every=20, validate_every=40, keep_last=2, dead_after_tokens=2000, ema=0.95
+    )
+    assert start(write_request(tmp_path, "whole", sae, train, shards)).wait(300) == 0
+    request = write_request(tmp_path, "killed", sae, train, shards)
+    ends, operation = [], 0
+    while not ends or ends[-1] != 0:  # every start gets one operation further than the last
+        operation += 1
+        ends.append(start(request, str(operation)).wait(300))
+    assert set(ends[:-1]) == {-signal.SIGKILL} and len(ends) > 8
+    assert_same_saes(tmp_path / "whole", tmp_path / "killed")
+    left = {path.name for path in (tmp_path / "killed").rglob("*")}
+    assert left == {path.name for path in (tmp_path / "whole").rglob("*")}

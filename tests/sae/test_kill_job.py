@@ -45,7 +45,8 @@ def workflow(shards, train_config, tmp_path):
     settings = {"architecture": "batch_topk", "n_latents": 96, "k": 3, "k_aux": 8}
     settings["training"] = training
 
-    def make(name):
+    def make(name, processes):
+        sae["processes"] = processes
         folder = tmp_path / name
         (folder / "activations").mkdir(parents=True)
         described = {}
@@ -98,13 +99,14 @@ def wait_for_a_new_state(folder, process):
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="finds the job through /proc")
-def test_a_training_job_killed_twice_ends_with_the_same_files(workflow):
-    whole, target = workflow("whole")
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_training_job_killed_twice_ends_with_the_same_files(workflow, processes):
+    whole, target = workflow("whole", processes)
     process = snakemake(whole, target)
     out = process.communicate()[0]
     assert process.returncode == 0, out
 
-    folder, _ = workflow("killed")
+    folder, _ = workflow("killed", processes)
     process = snakemake(folder, target)  # the job alone: Snakemake sees it fail and cleans up
     wait_for_a_new_state(folder, process)
     os.kill(training_process(folder), signal.SIGKILL)

@@ -5,7 +5,7 @@ from medsae.io import UserError
 from medsae.sae import SAEConfig, TrainConfig, build_sae, load_sae, save_checkpoint
 from medsae.sae.initialize import geometric_median, initialize
 
-KINDS = ["none", "token", "dataset"]
+KINDS = ["none", "token", "dataset", "layer_norm"]
 
 
 @pytest.fixture

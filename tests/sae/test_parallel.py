@@ -14,15 +14,23 @@ from medsae.sae.train import LATENTS_NAME, METRICS_NAME
 
 pytestmark = pytest.mark.slow
 
-TOLERANCE = 2e-4  # largest difference of a weight after 60 steps, from the order of sums
+# Largest difference of a weight after 60 steps, from the order of sums: where it decides whether
+# one activation is above 0, Adam makes a sixth of one step's length of it.
+TOLERANCE = 5e-4
 
 CASES = [
     ("topk", False, {}),
     ("batch_topk", False, {}),
+    ("matryoshka", False, {"prefixes": [1, 11, 95]}),
+    ("matryoshka_levels", False, {"sizes": [1, 20, 95], "level_k": [1, 2, 3]}),
+    ("relu", False, {}),
+    ("gated", False, {}),
+    ("jumprelu", False, {"bandwidth": 0.1}),
     ("topk", True, {}),
     ("batch_topk", True, {}),
     ("matryoshka", True, {"prefixes": [1, 11, 95]}),
     ("matryoshka_levels", True, {"sizes": [1, 20, 95], "level_k": [1, 2, 3]}),
+    ("relu", True, {}),
     ("gated", True, {}),
     ("jumprelu", True, {"bandwidth": 0.1}),
 ]

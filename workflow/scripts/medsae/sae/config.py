@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 
 from medsae.io import UserError, write_json
 
-Normalization = Literal["none", "token", "dataset"]
+Normalization = Literal["none", "token", "dataset", "layer_norm"]
 Optimizer = Literal["adam", "adamw", "adafactor", "adam8bit"]
 Decay = Literal["none", "linear", "cosine"]
 ComputeType = Literal["float32", "bfloat16"]
@@ -43,7 +43,8 @@ class SAEConfig(_Json):
     ``k_aux``         dead latents used by the auxiliary loss; None is half the input width
     ``aux_coefficient``  weight of the auxiliary loss; 0 turns it off
     ``normalization`` ``token``: centre each token and divide by its norm; ``dataset``:
-                      subtract the training mean and scale to E‖x‖² = d; ``none``
+                      subtract the training mean and scale to E‖x‖² = d; ``none``;
+                      ``layer_norm``: SAELens's, of checkpoints read from it
     ``options``       parameters of the architecture alone; each module of
                       ``medsae.sae.architectures`` documents its own
     ``seed``          of the first weights; None is the training's

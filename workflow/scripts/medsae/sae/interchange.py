@@ -2,7 +2,9 @@
 
 Theirs read raw activations, so a dataset normalisation x̃ = (x − μ)/s is folded into the
 weights: W_enc/s, s·W_dec and b_dec = μ + s·b_pre give the same codes. Per-token normalisation is
-SAELens's ``layer_norm`` up to a factor: LN(x) = √(d − 1) · (x − mean)/‖x − mean‖.
+written as SAELens's ``layer_norm``: LN(x) = √(d − 1) · (x − mean)/‖x − mean‖ but for the 1e-5 that
+SAELens adds to a token's σ. Its codes are therefore smaller by 1e-5/σ of themselves: nothing where
+residual streams are large, 2e-5 at σ = 0.5. What SAELens wrote is read with that ε, exactly.
 
 Batch-wise top-k is exported with its inference threshold, as a JumpReLU.
 """
@@ -62,7 +64,7 @@ def save_saelens(folder: str | Path, sae: SparseAutoencoder) -> None:
         "dtype": "float32",
         "device": "cpu",
         "apply_b_dec_to_input": True,
-        "normalize_activations": "layer_norm" if sae.config.normalization == "token" else "none",
+        "normalize_activations": "layer_norm" if _by_token(sae) else "none",
         "reshape_activations": "none",
         "metadata": {},
     }
@@ -76,7 +78,7 @@ def load_saelens(folder: str | Path) -> SparseAutoencoder:
     kinds = {"topk": "topk", "standard": "relu", "jumprelu": "jumprelu", "gated": "gated"}
     if config.get("architecture") not in kinds:
         raise UserError(f"{folder}: cannot read the architecture '{config.get('architecture')}'.")
-    normalization = {"none": "none", None: "none", "layer_norm": "token"}.get(
+    normalization = {"none": "none", None: "none", "layer_norm": "layer_norm"}.get(
         config.get("normalize_activations")
     )
     if normalization is None or config.get("reshape_activations", "none") != "none":
@@ -101,9 +103,8 @@ def load_saelens(folder: str | Path) -> SparseAutoencoder:
         k=int(config.get("k", min(SAEConfig.k, n_latents))),
         normalization=normalization,  # type: ignore[arg-type]
     )
-    factor = math.sqrt(w_enc.shape[1] - 1) if normalization == "token" else 1.0
-    core = {"W_enc": w_enc * factor, "W_dec": w_dec / factor, "b_pre": b_dec / factor}
-    return _assembled(sae_config, {**core, "b_enc": b_enc, **extra})
+    core = {"W_enc": w_enc, "W_dec": w_dec, "b_pre": b_dec, "b_enc": b_enc}
+    return _assembled(sae_config, {**core, **extra})
 
 
 def save_medsae(folder: str | Path, sae: SparseAutoencoder) -> None:
@@ -116,7 +117,7 @@ def save_medsae(folder: str | Path, sae: SparseAutoencoder) -> None:
 
 def save_sparsify(folder: str | Path, sae: SparseAutoencoder) -> None:
     """Write a TopK SAE so that ``sparsify.SparseCoder.load_from_disk`` reads it."""
-    if sae.config.architecture != "topk" or sae.config.normalization == "token":
+    if sae.config.architecture != "topk" or _by_token(sae):
         raise UserError(
             "sparsify holds TopK autoencoders of activations that are not normalised per "
             "token; export this one for SAELens."
@@ -199,6 +200,10 @@ def _folded(sae: SparseAutoencoder) -> dict[str, Tensor]:
         "W_dec": sae.W_dec * scale,
         "b_pre": shift + scale * sae.b_pre,
     }
+
+
+def _by_token(sae: SparseAutoencoder) -> bool:
+    return sae.config.normalization in ("token", "layer_norm")
 
 
 def _thresholds(sae: SparseAutoencoder) -> Tensor:
