@@ -1,6 +1,6 @@
 """Simulated studies without an effect.
 
-Every simulated study has what real ones have: two models see the same occurrences, pairs share
+Every simulated study has what real ones have: models see the same occurrences, pairs share
 occurrences, notes and patients over all terms, notes and terms are peculiar in each model, and
 a latent may depend on the sense without its kind doing so. None of it is an effect.
 """
@@ -11,9 +11,9 @@ import polars as pl
 from medsae.mixed_effects.data import NO_YES, PAIR_TYPE, POLYSEMY
 from tests.mixed_effects.planted import overlaps_of
 
-MODELS = ("alpha", "beta")
+MODELS = ("alpha", "beta", "gamma")
 ONE_LAYER = (("10",), ("10",))
-"""Layers of each model."""
+"""Layers of each model; there are as many models."""
 
 COSTS = (0.08, 0.0, 0.03)
 FIRES_ON = (0.9, 0.5, 0.7)
@@ -36,7 +36,7 @@ def null_pairs(number, layers=ONE_LAYER):
     base, slope = rng.normal(0, 0.05, n_lemmas), rng.normal(0, spread, n_lemmas)
     pair = rng.normal(0, spread, len(lemma))
     parts = []
-    for model, of_model in zip(MODELS, layers, strict=True):
+    for model, of_model in zip(MODELS, layers, strict=False):
         slopes = slope + rng.normal(0, spread, n_lemmas)
         of_notes = notes + rng.normal(0, spread, n_notes)
         of_typical = typical + rng.normal(0, spread, typical.shape)
@@ -72,6 +72,13 @@ def null_overlaps_of_other_layers(number):
     return null_overlaps(number, layers=(("10", "20"), ("8", "16")))
 
 
+def null_overlaps_of_uneven_spread(number):
+    """In the first of three models terms spread a quarter as much, as with random weights."""
+    overlaps = null_overlaps(number, layers=(("10",), ("10",), ("10",)))
+    quiet = pl.when(pl.col("model") == MODELS[0]).then(4).otherwise(1)
+    return overlaps.with_columns(pl.col("jaccard") / quiet)
+
+
 def null_entropies(number):
     """Entropy of two senses of ambiguous terms and of controls in two models."""
     rng = np.random.default_rng([number, 53])
@@ -80,7 +87,7 @@ def null_entropies(number):
         kind = "polysemous" if lemma % 2 else "control"
         own = rng.normal(0, 0.02)
         senses = rng.normal(0, 0.01, 1 + lemma % 2)
-        for model in MODELS:
+        for model in MODELS[:2]:
             peculiar = rng.normal(0, 0.02)
             for sense in senses:
                 y = 0.5 + own + peculiar + sense + rng.normal(0, 0.01)

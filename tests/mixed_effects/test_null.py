@@ -14,6 +14,7 @@ from tests.mixed_effects.null_studies import (
     null_entropies,
     null_overlaps,
     null_overlaps_of_other_layers,
+    null_overlaps_of_uneven_spread,
     null_pairs,
 )
 
@@ -30,7 +31,7 @@ def pvalues_of(response, simulate, terms, n_sets, specification=PLANNED):
     pvalues = []
     for number in range(n_sets):
         formula = build_formula(spec, prepared_rows(spec, simulate(number)))
-        result = bridge.fit(formula.data, formula.text, formula.engine)
+        result = bridge.fit(formula.data, formula.text, formula.engine, spec.cluster)
         p = dict(result.coefficients.select("term", "p.value").iter_rows())
         pvalues.append([p[term] for term in terms])
     return np.array(pvalues)
@@ -45,6 +46,10 @@ PLANNED_NULLS = {
     "jaccard, other layers": (
         null_overlaps_of_other_layers,
         (INTERCEPT, "modelbeta", "layer_20_of_alpha", "layer_16_of_beta"),
+    ),
+    "jaccard, uneven spread": (
+        null_overlaps_of_uneven_spread,
+        (INTERCEPT, "modelbeta", "modelgamma"),
     ),
     "entropy": (null_entropies, ("polysemypolysemous", "polysemypolysemous:modelbeta")),
     "delta_ce": (null_deltas, (INTERCEPT,)),

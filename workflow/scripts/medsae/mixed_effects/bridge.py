@@ -22,6 +22,7 @@ R_PACKAGES = {
     "broom.mixed": "r-cran-broom.mixed",
     "glmmTMB": "r-cran-glmmtmb",
     "dplyr": "r-cran-dplyr",
+    "clubSandwich": "r-cran-clubsandwich",
 }
 
 COEFFICIENTS = {
@@ -61,15 +62,18 @@ class Fit:
     model: Any  # the R object
 
 
-def fit(table: pl.DataFrame, formula: str, engine: str) -> Fit:
-    """Fit ``formula`` to ``table`` with ``engine``: lmer, beta (logit) or gamma (log).
+def fit(table: pl.DataFrame, formula: str, engine: str, cluster: str = "") -> Fit:
+    """Fit ``formula`` to ``table`` with ``engine``: lm, lmer, beta (logit) or gamma (log).
+
+    With ``cluster``, a column, the fixed effects' errors, p and intervals are robust to whatever
+    rows of one cluster share and to unequal spread (CR2; Pustejovsky and Tipton 2018).
 
     String and Enum columns become factors, an Enum with its categories in their order.
     Raises ``UserError`` when R or one of its packages is missing; data that R cannot fit
     are no exception but a `Fit` with a ``reason``.
     """
     logger.info("Fitting %s to %d rows", formula, table.height)
-    return _fit(_r().globalenv["fit_model"](_data_frame(table), formula, engine))
+    return _fit(_r().globalenv["fit_model"](_data_frame(table), formula, engine, cluster))
 
 
 def not_estimable(reason: str) -> Fit:

@@ -3,7 +3,10 @@
 # fit_model() never stops: what cannot be fitted comes back with the reason, and what did not
 # converge or is singular says so.
 
-fit_model <- function(data, formula, engine) {
+# With `cluster`, a column of `data`, standard errors, degrees of freedom, p and intervals of the
+# fixed effects are the cluster-robust ones (CR2 with Satterthwaite's degrees of freedom; Pustejovsky
+# and Tipton 2018): right when clusters or models differ in spread, and with few clusters.
+fit_model <- function(data, formula, engine, cluster = "") {
   messages <- character()
   note <- function(condition) {
     messages <<- c(messages, trimws(conditionMessage(condition)))
@@ -19,7 +22,8 @@ fit_model <- function(data, formula, engine) {
   if (inherits(fit, "error")) return(not_estimable(conditionMessage(fit)))
   judge <- if (inherits(fit, "merMod")) judge_lme4 else if (inherits(fit, "lm")) judge_lm else judge_glmmtmb
   judged <- judge(fit)
-  coefficients <- tidy_model(fit)
+  coefficients <- tryCatch(tidy_model(fit, data[[cluster]]), error = function(e) e)
+  if (inherits(coefficients, "error")) return(not_estimable(conditionMessage(coefficients)))
   list(
     model = fit,
     coefficients = coefficients,
@@ -80,7 +84,7 @@ judge_glmmtmb <- function(fit) {
 
 # Tidy columns as broom.mixed names them. Intervals of fixed effects use the t distribution
 # where Satterthwaite's degrees of freedom are known, else the normal one.
-tidy_model <- function(fit) {
+tidy_model <- function(fit, cluster = NULL) {
   table <- if (inherits(fit, "lm")) tidy_lm(fit) else as.data.frame(suppressWarnings(
     broom.mixed::tidy(fit, effects = c("fixed", "ran_pars"))
   ))
@@ -88,11 +92,22 @@ tidy_model <- function(fit) {
   for (name in setdiff(columns, names(table))) table[[name]] <- NA_real_
   table <- table[columns]
   fixed <- table$effect == "fixed"
+  if (!is.null(cluster)) table[fixed, ] <- robust(fit, table[fixed, ], cluster)
   df <- ifelse(is.na(table$df), Inf, table$df)
   half <- suppressWarnings(stats::qt(0.975, df)) * table$std.error
   table$conf.low <- ifelse(fixed, table$estimate - half, NA_real_)
   table$conf.high <- ifelse(fixed, table$estimate + half, NA_real_)
   table$group <- ifelse(is.na(table$group), "", as.character(table$group))
+  table
+}
+
+robust <- function(fit, table, cluster) {
+  tests <- clubSandwich::coef_test(fit, vcov = "CR2", cluster = cluster, test = "Satterthwaite")
+  tests <- tests[match(table$term, tests$Coef), ]
+  table$std.error <- tests$SE
+  table$statistic <- tests$tstat
+  table$df <- tests$df_Satt
+  table$p.value <- tests$p_Satt
   table
 }
 

@@ -38,7 +38,8 @@ class Specification:
     ``difference``  of a response that is itself a contrast: what it says in words, and its
                     mean is planned; "" of any other response
     ``by_lemma``    rows are terms (once per model, layer and SAE): where no term is repeated
-                    no random effect is needed, and the model is a linear one
+                    no random effect is needed, and the model is a linear one; its errors are
+                    robust
     """
 
     response: str
@@ -55,6 +56,14 @@ class Specification:
     engine: str
     difference: str = ""
     by_lemma: bool = False
+
+    @property
+    def cluster(self) -> str:
+        """The column whose levels are independent of each other, "" where errors are the model's.
+
+        Of rows that are terms: in one model they may spread more than in another.
+        """
+        return "lemma" if self.by_lemma else ""
 
     @property
     def variables(self) -> set[str]:
