@@ -28,6 +28,7 @@ rule fit_mixed_effects:
     params:
         seed=C.seed,
         random_models=RANDOM_MODELS,
+        controls=C.controls,
     message:
         "Fitting mixed-effects models in R"
     script:

@@ -98,6 +98,7 @@ rule write_summary:
     params:
         corpus=C.corpus.name,
         random_models=RANDOM_MODELS,
+        controls=C.controls,
         ner_name=C.ner.name,
         synthetic=C.corpus.notes == L.demo("notes.csv"),
     message:

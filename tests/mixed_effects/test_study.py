@@ -9,12 +9,13 @@ from medsae.mixed_effects import (
     bridge,
     delta_ce_table,
     fit_study,
+    jaccard_table,
     save_models,
 )
 from medsae.mixed_effects.data import NO_YES, sample_rows
 from medsae.mixed_effects.formulas import INTERCEPT
 from medsae.mixed_effects.specifications import SPECIFICATIONS
-from tests.mixed_effects.planted import tables, write_deltas
+from tests.mixed_effects.planted import overlaps_of, tables, write_deltas, write_jaccard
 
 rpy2 = pytest.importorskip("rpy2")
 
@@ -67,6 +68,25 @@ def test_models_are_compared_with_the_one_of_random_weights(planted, study):
     assert contrast(turned, "jaccard", INTERCEPT)["contrast"] == "same sense − other sense, beta"
     row = contrast(turned, "entropy", "polysemypolysemous")
     assert row["contrast"] == "polysemous − control terms, beta"
+
+
+def test_a_model_is_compared_with_its_own_control(planted, tmp_path):
+    models = {"a": 0.10, "b": 0.16, "a-random": 0.02, "b-random": 0.05}
+    pairs = [
+        write_jaccard(tmp_path / f"{model}.parquet", model, effect, seed)
+        for seed, (model, effect) in enumerate(models.items())
+    ]
+    overlap = overlaps_of(jaccard_table(pairs))
+    mean = dict(overlap.group_by("model").agg(pl.col("jaccard").mean()).iter_rows())
+    studied = planted | {"overlap": overlap}
+    controls = {"a": "a-random", "b": "b-random"}
+    fitted = fit_study(studied, 0, ["a-random", "b-random"], controls)
+    for model, reference in (*controls.items(), ("b-random", "a-random")):
+        row = contrast(fitted, "jaccard", f"model{model}")
+        assert row["contrast"] == f"same sense − other sense, {model} − {reference}"
+        assert row["estimate"] == pytest.approx(mean[model] - mean[reference], abs=1e-9)
+        assert row["conf_low"] < row["estimate"] < row["conf_high"]
+    assert contrast(fitted, "jaccard", INTERCEPT)["estimate"] == pytest.approx(mean["a-random"])
 
 
 def test_planned_contrasts_do_not_come_from_sampled_pairs(planted, study):

@@ -1,6 +1,7 @@
 """The words say what the tables say, and no more."""
 
 import re
+from dataclasses import replace
 
 import polars as pl
 import pytest
@@ -45,7 +46,8 @@ def make_run(request: pytest.FixtureRequest):
             tables.append(tables[0].with_columns(scaled, pl.lit(RANDOM).alias("model")))
         values = {
             "corpus": "planted",
-            "random_models": frozenset([RANDOM]),
+            "random_models": frozenset([RANDOM, "a-random-lm"]),
+            "controls": {},
             "ner_name": "gliner",
             "synthetic": False,
             "summaries": [summary_of(get, table) for table in tables],
@@ -59,6 +61,16 @@ def make_run(request: pytest.FixtureRequest):
         return Run(**(values | changes))
 
     return make
+
+
+def test_a_model_is_compared_with_its_own_control(make_run):
+    run = make_run()
+    trained, control = run.summaries
+    other = control | {"model": "a-random-lm"}
+    run = replace(run, summaries=[trained, other, control])
+    assert run.counterpart(trained)["model"] == "a-random-lm"  # the first by name
+    run = replace(run, controls={trained["model"]: RANDOM})
+    assert run.counterpart(trained)["model"] == RANDOM
 
 
 def test_headline_numbers_are_those_of_the_table(jaccard):

@@ -20,7 +20,8 @@ with job(snakemake):
         "entropy": entropy_table(snakemake.input.entropy),
         "delta_ce": delta_ce_table(snakemake.input.deltas),
     }
-    results = fit_study(tables, snakemake.params.seed, snakemake.params.random_models)
+    params = snakemake.params
+    results = fit_study(tables, params.seed, params.random_models, params.controls)
     for name in results.models:
         save_models(files[f"model_{name}"], results.models[name])
         with atomic_path(files[name]) as path:

@@ -19,6 +19,7 @@ with job(snakemake):
     run = Run(
         corpus=params.corpus,
         random_models=frozenset(params.random_models),
+        controls=params.controls,
         ner_name=params.ner_name,
         synthetic=params.synthetic,
         summaries=[load(path) for path in source.summaries],

@@ -212,6 +212,20 @@ class Config(Section):
         """The language model called ``name``."""
         return next(model for model in self.models if model.name == name)
 
+    @property
+    def controls(self) -> dict[str, str]:
+        """Of each model with trained weights, the one with random weights it is compared with.
+
+        The same network, where it is among the models, else the first with random weights.
+        """
+        random = [model for model in self.models if model.random_weights]
+        trained = [model for model in self.models if not model.random_weights]
+        return {
+            model.name: min(random, key=lambda other: other.source != model.source).name
+            for model in trained
+            if random
+        }
+
     def sae(self, name: str) -> Sae:
         """The SAE called ``name``."""
         return next(sae for sae in self.saes if sae.name == name)

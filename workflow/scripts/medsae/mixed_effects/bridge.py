@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from medsae.io import UserError, atomic_path
@@ -62,18 +63,28 @@ class Fit:
     model: Any  # the R object
 
 
-def fit(table: pl.DataFrame, formula: str, engine: str, cluster: str = "") -> Fit:
+def fit(
+    table: pl.DataFrame,
+    formula: str,
+    engine: str,
+    cluster: str = "",
+    references: Mapping[str, Mapping[str, str]] | None = None,
+) -> Fit:
     """Fit ``formula`` to ``table`` with ``engine``: lm, lmer, beta (logit) or gamma (log).
 
     With ``cluster``, a column, the fixed effects' errors, p and intervals are robust to whatever
     rows of one cluster share and to unequal spread (CR2; Pustejovsky and Tipton 2018).
+    ``references``: of a column the level that each further one is compared with, which has to be
+    the first or one that is compared with the first; of other columns it is the first.
 
     String and Enum columns become factors, an Enum with its categories in their order.
     Raises ``UserError`` when R or one of its packages is missing; data that R cannot fit
     are no exception but a `Fit` with a ``reason``.
     """
     logger.info("Fitting %s to %d rows", formula, table.height)
-    return _fit(_r().globalenv["fit_model"](_data_frame(table), formula, engine, cluster))
+    return _fit(
+        _r().globalenv["fit_model"](_data_frame(table, references or {}), formula, engine, cluster)
+    )
 
 
 def not_estimable(reason: str) -> Fit:
@@ -125,7 +136,7 @@ def _apt(names: Any) -> str:
     return " ".join(["r-base-core", *(R_PACKAGES[name] for name in names)])
 
 
-def _data_frame(table: pl.DataFrame) -> Any:
+def _data_frame(table: pl.DataFrame, references: Mapping[str, Mapping[str, str]]) -> Any:
     robjects = _r()
     columns = {}
     for column in table:
@@ -136,10 +147,28 @@ def _data_frame(table: pl.DataFrame) -> Any:
             values = set(present)
             order = column.dtype.categories if isinstance(column.dtype, pl.Enum) else sorted(values)
             levels = [level for level in order if level in values]
-            columns[column.name] = robjects.FactorVector(
+            factor = robjects.FactorVector(
                 robjects.StrVector(present.to_list()), levels=robjects.StrVector(levels)
             )
+            if column.name in references and len(levels) > 1:
+                coding = _coding(levels, references[column.name])
+                factor = robjects.r["contrasts<-"](factor, value=coding)
+            columns[column.name] = factor
     return robjects.DataFrame(columns)
+
+
+def _coding(levels: list[str], references: Mapping[str, str]) -> Any:
+    """Contrasts by which each level's coefficient is its mean minus that of its reference.
+
+    The reference of a reference is the first level.
+    """
+    coding = np.eye(len(levels))
+    for row, level in enumerate(levels[1:], start=1):
+        coding[row, levels.index(references[level])] = 1
+    robjects = _r()
+    names = robjects.r["list"](robjects.NULL, robjects.StrVector(levels[1:]))
+    values = robjects.FloatVector(coding[:, 1:].T.ravel())
+    return robjects.r["matrix"](values, nrow=len(levels), dimnames=names)
 
 
 def _fit(result: Any) -> Fit:

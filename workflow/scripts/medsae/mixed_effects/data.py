@@ -123,7 +123,7 @@ def delta_ce_table(paths: Sequence[str | Path]) -> pl.DataFrame:
 def controls_first(table: pl.DataFrame, random_models: Collection[str]) -> pl.DataFrame:
     """``table`` with its models as levels: those with random weights first, then by name.
 
-    The first is the reference, so that coefficients say what a trained model has beyond it.
+    The first is the reference of those without a control of their own.
     """
     names = table["model"].cast(pl.String).unique().to_list()
     order = sorted(names, key=lambda name: (name not in random_models, name))

@@ -6,10 +6,10 @@ Planned tests are over terms (``medsae.mixed_effects.aggregate``; ``m``: languag
     rarefied entropy    ~ polysemy * m + layer + sae + (1 | lemma) + (1 | lemma : m)
     ΔCE contrasts       ~ log(activation) + m + layer + sae + (1 | lemma) + (1 | lemma : m)
 
-Their p and intervals are cluster-robust over terms: Δ of random weights spreads a quarter as much as
-Δ of a trained model, which one residual variance cannot say.
-Models are compared with the one of random weights, where there is one; layers are compared within
-their model. A model with fewer than three terms takes no part.
+Their p and intervals are cluster-robust over terms: Δ of random weights spreads a quarter as much
+as Δ of a trained model, which one residual variance cannot say. A model is compared with its
+control, the same network with random weights, or, without one, with the first of random weights;
+layers are compared within their model. A model with fewer than three terms takes no part.
 
 Δ overlap is that of all pairs of a term. Unaggregated, the formulas over a sample of the pairs, and
 over occurrences, whose coefficients are kept but not tested:
@@ -31,7 +31,7 @@ the planned models, and apart from them over those of the published ones; interc
 response is itself a contrast) and covariates are not tests.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from itertools import product
 
@@ -107,11 +107,15 @@ class Results:
 
 
 def fit_study(
-    tables: dict[str, pl.DataFrame], seed: int, random_models: Collection[str] = ()
+    tables: dict[str, pl.DataFrame],
+    seed: int,
+    random_models: Collection[str] = (),
+    controls: Mapping[str, str] | None = None,
 ) -> Results:
     """Fit every specification to ``tables``: overlap, jaccard, entropy, delta_ce (see ``data``).
 
-    Models are compared with the first of ``random_models``, or the first by name if there is none.
+    Models are compared with their control, if ``controls`` has one: another model of the tables;
+    else with the first of ``random_models``, or the first by name if there is none.
     What cannot be estimated is a row with status "not estimable" and the reason; a singular
     fit or one that did not converge keeps its numbers and says so in ``status``.
     """
@@ -128,7 +132,8 @@ def fit_study(
             result = not_estimable(formula.reason)
         else:
             rows = _in_bounds(spec, formula.data)
-            result = fit(rows, formula.text, formula.engine, spec.cluster)
+            references = {"model": _references(formula.data, controls or {})}
+            result = fit(rows, formula.text, formula.engine, spec.cluster, references)
         status = _status(result)
         about = {
             "response": spec.response,
@@ -138,7 +143,7 @@ def fit_study(
         fits.append(_fit_row(about, formula, result, status, table.height, available.height))
         coefficients[spec.metric].append(_coefficient_rows(about, formula, result, status))
         if spec.specification != UNAGGREGATED:
-            contrasts.append(_contrast_rows(spec, formula, about, result, status))
+            contrasts.append(_contrast_rows(spec, formula, controls or {}, about, result, status))
         diagnostics.append(diagnostic_rows(about, result, seed))
         models[spec.metric][f"{spec.response} {spec.specification}"] = result
     return Results(
@@ -224,9 +229,14 @@ def _coefficient_rows(
 
 
 def _contrast_rows(
-    spec: Specification, formula: Formula, about: dict[str, str], result: Fit, status: str
+    spec: Specification,
+    formula: Formula,
+    controls: Mapping[str, str],
+    about: dict[str, str],
+    result: Fit,
+    status: str,
 ) -> pl.DataFrame:
-    names = _planned_terms(spec, formula)
+    names = _planned_terms(spec, formula, _references(formula.data, controls))
     return (
         result.coefficients.filter(pl.col("effect") == "fixed", pl.col("term").is_in(list(names)))
         .with_columns(
@@ -240,7 +250,9 @@ def _contrast_rows(
     )
 
 
-def _planned_terms(spec: Specification, formula: Formula) -> dict[str, str]:
+def _planned_terms(
+    spec: Specification, formula: Formula, references: Mapping[str, str]
+) -> dict[str, str]:
     """R's names of the coefficients that are planned contrasts, and what they say."""
     table = formula.data
     crossed = spec.crossed if formula.crossed else None
@@ -260,13 +272,23 @@ def _planned_terms(spec: Specification, formula: Formula) -> dict[str, str]:
             continue
         for chosen in product(*(options[name][1:] for name in variables)):
             pairs = list(zip(variables, chosen, strict=True))
-            words = [LABELS.get(pair, f"{pair[1]} − {options[pair[0]][0]}") for pair in pairs]
+            words = [
+                LABELS.get((name, level)) or f"{level} − {references[level]}"
+                for name, level in pairs
+            ]
             if spec.difference:
                 words.insert(0, spec.difference)
             elif crossed and crossed not in variables:
                 words.append(options[crossed][0])  # of the reference
             terms[":".join(f"{name}{level}" for name, level in pairs)] = ", ".join(words)
     return terms
+
+
+def _references(table: pl.DataFrame, controls: Mapping[str, str]) -> dict[str, str]:
+    """The model of ``table`` that each but the first is compared with."""
+    first, *others = _levels(table, "model") or [""]
+    present = {first, *others}
+    return {name: controls[name] if controls.get(name) in present else first for name in others}
 
 
 def _levels(table: pl.DataFrame, name: str) -> list[str]:
