@@ -13,7 +13,7 @@ import torch
 
 from medsae.polysemy.ablation import ablate, matched_latent
 from medsae.polysemy.ablation_plan import choose_latents, choose_occurrences
-from medsae.polysemy.splice import edited_losses, read_window
+from medsae.polysemy.splice import decoder_blocks, edited_losses, read_window
 from medsae.polysemy.subject import contributions, latent_codes
 from tests.polysemy.ablate_in_process import study
 from tests.polysemy.tiny_model import (
@@ -138,6 +138,39 @@ def test_every_linked_latent_that_fires_gives_a_row_and_a_control(ablated):
     assert control.select(keys).is_unique().all()
     own = rows.filter("on_sense")
     assert (own["occurrence_sense"] == own["sense"]).all()
+
+
+def test_all_latents_of_an_occurrence_share_a_pass_and_its_prefix_is_read_once(ablated, tmp_path):
+    who, documents, linked, pairs, table = ablated
+    rows = {"first": [], "last": []}
+    blocks = decoder_blocks(who.model)
+    handles = [
+        # the attention: in an edited pass the lower blocks are called, but do nothing
+        block.self_attn.register_forward_hook(
+            lambda _, given, keywords, made, name=name: rows[name].append(len(made[0])),
+            with_kwargs=True,
+        )
+        for name, block in (("first", blocks[0]), ("last", blocks[-1]))
+    ]
+    assert ablate(who, pairs, documents, linked, tmp_path / "counted", 3).equals(table)
+    for handle in handles:
+        handle.remove()
+    n_removed = table.group_by("occurrence_id").len()["len"].to_list()
+    assert rows["first"] == [1] * len(documents)
+    edited = [n for n in rows["last"] if n > 1]
+    assert sorted(edited) == sorted(n + 1 for n in n_removed) and max(edited) > 3
+    assert len(rows["last"]) == len(documents) + len(n_removed)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_neither_threads_nor_the_order_of_documents_matter(ablated, tmp_path, threads):
+    who, documents, linked, pairs, table = ablated
+    torch.set_num_threads(threads)
+    turned = dict(reversed(documents.items()))
+    again = ablate(who, pairs, turned, linked.reverse(), tmp_path / "turned", 3)
+    torch.set_num_threads(1)
+    assert again.drop("delta_ce").equals(table.drop("delta_ce"))
+    assert again["delta_ce"].to_list() == pytest.approx(table["delta_ce"].to_list(), abs=1e-6)
 
 
 def test_a_killed_run_goes_on_and_row_order_does_not_matter(ablated, tmp_path):

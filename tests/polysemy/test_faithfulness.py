@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from polars.testing import assert_frame_equal
 
 from medsae.io import UserError
 from medsae.polysemy.faithfulness import (
@@ -55,6 +56,17 @@ def test_faithfulness_of_a_perfect_reconstruction(monkeypatch):
     assert row["fvu"] == 0
     assert row["check"] == NOT_APPLICABLE
     assert row["n_tokens"] == 12 * 19
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_neither_threads_nor_the_order_of_rows_matter(threads):
+    tokens, who = tokens_table(), subject(llama(), tiny_sae())
+    expected = measure_faithfulness(who, sample_windows(tokens.lazy(), 20, 0), True, 99, 0)
+    shuffled = tokens.sample(fraction=1.0, shuffle=True, seed=1)
+    torch.set_num_threads(threads)
+    row = measure_faithfulness(who, sample_windows(shuffled.lazy(), 20, 0), True, 99, 0)
+    torch.set_num_threads(1)
+    assert_frame_equal(row, expected, rel_tol=1e-5)
 
 
 def test_faithfulness_equals_plain_forward_passes():
