@@ -7,6 +7,7 @@ from sklearn.metrics import cohen_kappa_score
 from medsae.polysemy.columns import LEXICON
 from medsae.polysemy.senses import (
     CUE_WINDOW,
+    _kappa,
     _share_by_patient,
     cue_labeller,
     label_votes,
@@ -173,6 +174,26 @@ def test_the_interval_of_the_accuracy_knows_that_patients_err_alike():
         covered += low <= 0.85 <= high
         low, high = wilson_interval(right.sum(), len(right))
         naive += low <= 0.85 <= high
+    assert naive < 0.85 * 300
+    assert covered >= binom.ppf(0.0005, 300, 0.93)
+
+
+def test_the_interval_of_kappa_knows_that_patients_agree_alike():
+    """Labellers that agree in 80%, patient by patient, by chance in half: κ = 0.6; 300 corpora."""
+    covered = naive = 0
+    for number in range(300):
+        rng = np.random.default_rng(number)
+        patient = np.repeat(np.arange(40), rng.integers(2, 9, 40))
+        ner = rng.choice(["a", "b"], len(patient))
+        agree = rng.random(len(patient)) < rng.beta(1.6, 0.4, 40)[patient]
+        cue = np.where(agree, ner, np.where(ner == "a", "b", "a"))
+        both = pl.DataFrame({"patient_id": patient, "ner_sense": ner, "cue_sense": cue})
+        kappa, low, high = _kappa(both, 400, rng)
+        assert low <= kappa <= high
+        covered += low <= 0.6 <= high
+        alone = both.with_columns(patient_id=pl.int_range(pl.len()))
+        _, low, high = _kappa(alone, 400, rng)
+        naive += low <= 0.6 <= high
     assert naive < 0.85 * 300
     assert covered >= binom.ppf(0.0005, 300, 0.93)
 

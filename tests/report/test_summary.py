@@ -107,17 +107,35 @@ def test_every_term_gets_a_verdict_with_effect_interval_q_and_counts(make_run):
     assert "- **insufficiency** (renal / endocrine): not enough data: 4 occurrences" in text
 
 
-def test_no_mean_is_given_without_its_interval(make_run):
-    text = to_markdown(write_summary(make_run()))
-    for phrase in (
-        "mean Δ over terms",
-        "differs by",
-        "mean AUROC over terms",
-        "κ, on average over terms",
-        "F1",
-    ):
-        for rest in text.split(phrase)[1:]:
-            assert re.match(r"\s*[+−]?\d[\d.]*%? \[", rest), (phrase, rest[:40])
+# the result or the level of a test; where cuts of controls lie
+NO_ESTIMATE = re.compile(r"([qp] [=<] |^< |\|Δ\| (below|up to) )$")
+COLUMNS_WITHOUT = ("q", "cuts of controls, 95% of \\|Δ\\| below")
+
+
+def passages(text):
+    """Sentences and cells of tables, apart from those that hold no estimates."""
+    header = None
+    for line in text.splitlines():
+        cells = re.split(r" (?<!\\)\| ", line.strip("| ")) if line.startswith("|") else None
+        header = None if cells is None else header or cells
+        if cells is None:
+            yield line
+        else:
+            named = zip(header, cells, strict=False)
+            yield from (cell for name, cell in named if name not in COLUMNS_WITHOUT)
+
+
+@pytest.mark.parametrize("random_scale", [None, 0.1, 1.0])
+def test_no_number_is_claimed_without_its_interval(make_run, random_scale):
+    n_estimates = 0
+    for passage in passages(to_markdown(write_summary(make_run(random_scale)))):
+        outside = re.sub(r"\[[^\]]*\]", "[]", passage)
+        for found in re.finditer(r"[+−]?\d+\.\d+%?", outside):
+            before, after = outside[: found.start()], outside[found.end() :]
+            if not NO_ESTIMATE.search(before) and not after.startswith(" of the latents never"):
+                assert after.startswith(" []"), passage
+                n_estimates += 1
+    assert n_estimates > 50
 
 
 def test_random_weights_are_named_and_subtracted(make_run):
