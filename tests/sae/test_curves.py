@@ -1,39 +1,31 @@
 import sys
-from types import ModuleType
 
 import polars as pl
-import torch
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from medsae.sae import train_sae
 from medsae.sae.curves import EventLog
 from medsae.sae.train import LATENTS_NAME, METRICS_NAME
 
 
-def test_every_number_of_a_row_becomes_an_event(tmp_path, monkeypatch):
-    written = []
-
-    class Writer:
-        def __init__(self, folder, purge_step):
-            written.append(("open", folder, purge_step))
-
-        def add_scalar(self, name, value, step):
-            written.append((name, value, step))
-
-        def add_histogram(self, name, values, step):
-            written.append((name, values.tolist(), step))
-
-        def flush(self):
-            pass
-
-    module = ModuleType("torch.utils.tensorboard")
-    module.SummaryWriter = Writer
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
-    log = EventLog(tmp_path, 7)
-    log.add({"step": 9, "loss": 0.5, "val_fvu": None, "l0": 3})
-    log.add_histogram("log10_frequency", torch.tensor([-2.0, -1.0]), 9)
-    assert written[0] == ("open", str(tmp_path / "tensorboard"), 7)
-    assert written[1:3] == [("loss", 0.5, 9), ("l0", 3, 9)]
-    assert written[3:] == [("log10_frequency", [-2.0, -1.0], 9)]
+def test_tensorboard_reads_what_the_table_of_metrics_says(
+    shards, sae_config, train_config, tmp_path
+):
+    train_sae(sae_config(), train_config(60, log_every=20), *shards, tmp_path / "run")
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    metrics = pl.read_parquet(tmp_path / "run" / METRICS_NAME)
+    names = [name for name in metrics.columns if name != "step" and metrics[name].count()]
+    assert set(events.Tags()["scalars"]) == set(names)
+    for name in names:
+        told = metrics.select("step", name).drop_nulls()
+        scalars = events.Scalars(name)
+        assert [event.step for event in scalars] == told["step"].to_list()
+        assert [event.value for event in scalars] == pytest.approx(told[name].to_list())
+    frequency = pl.read_parquet(tmp_path / "run" / LATENTS_NAME)["frequency"]
+    histogram = events.Histograms("log10_frequency")[-1].histogram_value
+    assert histogram.num == len(frequency)
+    assert histogram.max == pytest.approx(frequency.log(10).max())
 
 
 def test_without_tensorboard_nothing_is_written(tmp_path, monkeypatch):
