@@ -168,6 +168,8 @@ def main() -> None:
         f"{'identical' if entry['same_batch_identical'] else 'NOT identical'}, over all largest "
         f"relative difference {entry['largest_relative_difference']:.1e}"
     )
+    if not entry["same_batch_identical"]:
+        raise SystemExit("the library's hidden states are not those of a whole forward pass")
 
 
 if __name__ == "__main__":

@@ -120,7 +120,7 @@ def jaccard_library(samples: list) -> dict[str, float]:
 def linked_straightforward(groups: dict) -> dict[str, float]:
     from scipy.stats import fisher_exact
 
-    tests = 0
+    tests, total = 0, 0.0
     for lemma in sorted({lemma for lemma, _ in groups}):
         counts = {
             sense: Counter(latent for ids in groups[lemma, sense] for latent in set(ids))
@@ -142,8 +142,8 @@ def linked_straightforward(groups: dict) -> dict[str, float]:
         smallest = 1.0
         for rank, index in zip(range(len(order), 0, -1), order, strict=True):
             smallest = min(smallest, pvalues[index] * len(order) / rank)
-        tests += len(pvalues)
-    return {"tests": tests, "check": tests}
+        tests, total = tests + len(pvalues), total + sum(pvalues)
+    return {"tests": tests, "check": round(total, 6)}
 
 
 def linked_library(samples: list) -> dict[str, float]:
@@ -151,7 +151,7 @@ def linked_library(samples: list) -> dict[str, float]:
     from medsae.polysemy.linked_latents import binary, sense_counts
     from medsae.statistics import benjamini_hochberg, fisher_greater
 
-    tests = 0
+    tests, total = 0, 0.0
     for sample in samples:
         hits, totals = sense_counts(binary(sample.latents.codes), sample.label, 2)
         other, n_other = hits.sum(0) - hits, totals.sum() - totals
@@ -162,8 +162,8 @@ def linked_library(samples: list) -> dict[str, float]:
             hits[sense, latent], totals[sense], other[sense, latent], n_other[sense]
         )
         benjamini_hochberg(pvalues)
-        tests += len(pvalues)
-    return {"tests": tests, "check": tests}
+        tests, total = tests + len(pvalues), total + float(pvalues.sum())
+    return {"tests": tests, "check": round(total, 6)}
 
 
 # Entropy of the pooled latents of each sense.

@@ -11,6 +11,7 @@ rule train_image_sae:
         config=L.image_sae("sae/cfg.json"),
         best_meta=L.image_sae("sae/best_meta.json"),
         metrics=L.image_sae("sae/train_metrics.parquet"),
+        latents=L.image_sae("sae/latents.parquet"),
     log:
         L.image_log("train_image_sae", "encoder", "sae"),
     benchmark:

@@ -112,7 +112,7 @@ rule probe_latents:
     resources:
         mem_mb=R.table_memory_mb,
     params:
-        statistics=statistics("min_occurrences", "n_permutations", "n_bootstrap"),
+        statistics=statistics("min_occurrences", "n_permutations"),
     message:
         "Probing senses from latents ({wildcards.model}, {wildcards.sae})"
     script:
@@ -139,7 +139,7 @@ rule measure_retrieval:
         mem_mb=R.table_memory_mb,
     params:
         retrieval=C.polysemy.retrieval.model_dump(),
-        statistics=statistics("min_occurrences", "n_permutations"),
+        statistics=statistics("min_occurrences"),
     message:
         "Sense-aware retrieval ({wildcards.model}, {wildcards.sae})"
     script:

@@ -28,7 +28,7 @@ rule fit_mixed_effects:
     params:
         seed=C.seed,
         random_models=RANDOM_MODELS,
-        controls=C.controls,
+        untrained=C.untrained,
     message:
         "Fitting mixed-effects models in R"
     script:

@@ -98,9 +98,10 @@ rule write_summary:
     params:
         corpus=C.corpus.name,
         random_models=RANDOM_MODELS,
-        controls=C.controls,
+        untrained=C.untrained,
         ner_name=C.ner.name,
         synthetic=C.corpus.notes == L.demo("notes.csv"),
+        sense_source=C.polysemy.sense_source,
     message:
         "Putting the answers into words"
     script:

@@ -36,6 +36,7 @@ rule train_sae:
         config=L.sae("sae/cfg.json"),
         best_meta=L.sae("sae/best_meta.json"),
         metrics=L.sae("sae/train_metrics.parquet"),
+        latents=L.sae("sae/latents.parquet"),
     log:
         L.log("train_sae", "model", "layer", "sae"),
     benchmark:

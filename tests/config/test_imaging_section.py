@@ -51,6 +51,10 @@ def test_imaging_alone_is_a_study():
     [
         ({"saes": {"dictionaries": [[64, 16]]}}, "must rise"),
         ({"saes": {"dictionaries": [[4, 8]], "k": [[9, 9]]}}, "no entry of k fits"),
+        (
+            {"saes": {"architecture": "matryoshka_levels", "training": {"k_start": 90}}},
+            "k_start is for .*not for matryoshka_levels",
+        ),
         ({"sources": [{"format": "totalsegmentator", "path": "d"}]}, "needs `modality: ct`"),
         ({"encoders": [{"name": "a", "source": "pixels"}] * 2}, "used twice"),
         (

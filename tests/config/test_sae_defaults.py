@@ -2,7 +2,10 @@
 
 import dataclasses
 
-from medsae.config.sae_section import Sae, SaeTraining
+import pytest
+
+from medsae.config.sae_section import ANNEALED, Sae, SaeTraining
+from medsae.sae.architectures.registry import architectures
 from medsae.sae.config import SAEConfig, TrainConfig
 
 
@@ -23,3 +26,14 @@ def test_training_keys_and_defaults_are_the_engines():
 def test_every_key_of_the_engine_can_be_set():
     keys = {field.name for field in dataclasses.fields(SAEConfig)}
     assert keys <= set(Sae.model_fields)
+
+
+def test_k_is_annealed_where_the_engine_does():
+    for name, architecture in architectures().items():
+        assert (name in ANNEALED) == architecture.anneals_k
+        settings = {"name": "a", "architecture": name, "n_latents": 9, "k": 2}
+        if name in ANNEALED:
+            Sae(**settings, training={"k_start": 4})
+        else:
+            with pytest.raises(ValueError, match=rf"k_start is for .*not for {name}"):
+                Sae(**settings, training={"k_start": 4})

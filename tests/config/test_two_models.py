@@ -10,12 +10,17 @@ from medsae.config import Layout, parse_config
 CONFIG = Path(__file__).parents[2] / "config"
 
 
-def test_a_model_without_a_control_of_its_own_is_compared_with_another():
+def test_a_model_is_compared_with_its_own_network_or_another_of_random_weights():
     raw = yaml.safe_load((CONFIG / "config.yaml").read_text())
+    both = [model | {"name": f"other-{model['name']}", "source": "o/m"} for model in raw["models"]]
+    assert parse_config(raw | {"models": raw["models"] + both}).untrained == {
+        "smollm2-135m": "smollm2-135m-random",
+        "other-smollm2-135m": "other-smollm2-135m-random",
+    }
     raw["models"][0]["source"] = "some/other-model"
-    assert parse_config(raw).controls == {"smollm2-135m": "smollm2-135m-random"}
+    assert parse_config(raw).untrained == {"smollm2-135m": "smollm2-135m-random"}
     del raw["models"][1]
-    assert parse_config(raw).controls == {}
+    assert parse_config(raw).untrained == {}
 
 
 def test_two_models_at_two_layers_beside_random_weights():
@@ -25,11 +30,8 @@ def test_two_models_at_two_layers_beside_random_weights():
     study = parse_config(raw)
     assert len({model.source for model in study.models}) == 2
     assert all(len(model.layers) == 2 for model in study.models)
-    assert study.controls == {  # each the same network
-        "smollm2-135m": "smollm2-135m-random",
-        "qwen2.5-coder-0.5b": "qwen2.5-coder-0.5b-random",
-    }
-    assert demo.controls == {"smollm2-135m": "smollm2-135m-random"}
+    assert set(study.untrained.values()) == {"smollm2-135m-random"}
+    assert demo.untrained == {"smollm2-135m": "smollm2-135m-random"}
     # notes, entities and autoencoders are the demo's; the results are apart
     assert (study.ner, study.saes) == (demo.ner, demo.saes)
     assert Layout(study).corpus("x") != Layout(demo).corpus("x")

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import torch
 from scipy.stats import wilcoxon
 
+from medsae.sae import load_sae
+from medsae.sae.interchange import load_saelens
 from medsae.store import open_shard
 from tests.e2e.conftest import run_snakemake
 
@@ -147,6 +150,29 @@ def test_the_autoencoder_explains_the_activations(study):
     assert 0 < fvu < 0.8
 
 
+@pytest.mark.parametrize(
+    ("model", "check"),
+    [("smollm2-135m", "passed"), ("smollm2-135m-random", "not applicable: random weights")],
+)
+def test_the_models_read_what_they_were_fed(study, model, check):
+    folder = study / CORPUS / model / "layer-6/topk-1024/metrics"
+    row = read(folder / "faithfulness.csv").row(0, named=True)
+    assert row["check"] == check
+    assert row["ce_error_kept"] == pytest.approx(row["ce_clean"], abs=0.02)
+    if check == "passed":
+        assert 0 < row["fvu"] < 1
+        assert row["ce_clean"] < min(row["ce_mean_ablated"], row["ce_guessing"])
+
+
+def test_every_held_out_token_has_a_position(study):
+    positions = read(study / SAE / "metrics/explained_variance_by_position.csv")
+    held_out = read(study / MODEL / "tokens/val-00000.parquet")
+    assert positions["n_tokens"].sum() == held_out.height
+    assert positions["n_tokens"][0] == held_out["doc_id"].n_unique()
+    told = positions.drop_nulls("fvu")
+    assert 0 < (told["fvu"] * told["n_tokens"]).sum() / told["n_tokens"].sum() < 1
+
+
 def test_senses_are_recovered_better_than_chance(study):
     probes = read(study / SAE / "metrics/sense_probes.csv").drop_nulls("auroc")
     terms = probes.group_by("lemma").agg(pl.col("auroc", "auroc_null").mean())
@@ -203,9 +229,27 @@ def test_more_permutations_run_only_what_permutes(study, small_config):
     config = small_config(study)
     config["polysemy"]["n_permutations"] = 1999
     rules = planned(study, config)
-    assert {"measure_jaccard", "probe_latents", "measure_retrieval"} <= rules.keys()
-    others = {"measure_entropy", "pool_occurrence_latents", "export_topk", "train_sae"}
+    assert {"measure_jaccard", "probe_latents", "find_sense_linked_latents"} <= rules.keys()
+    others = {"measure_entropy", "measure_retrieval", "export_topk", "train_sae"}
     assert not others & rules.keys()
+
+
+def test_an_sae_is_exported_where_it_is_asked_for(study, small_config):
+    targets = [SAE / "interchange" / library for library in ("saelens", "sparsify")]
+    # sparsify knows no normalisation of tokens
+    done = run_snakemake(
+        study, small_config(study), *map(str, targets), "--keep-going", check=False
+    )
+    assert done.returncode and "export this one for SAELens" in done.stdout
+    activations = open_shard(study / LAYER / "activations/val-00000.safetensors")[:200].float()
+    codes = (
+        sae.encode(activations)[0]
+        for sae in (
+            load_saelens(study / targets[0]),
+            load_sae(study / SAE / "calibrated/sae.safetensors"),
+        )
+    )
+    torch.testing.assert_close(*codes, rtol=1e-4, atol=1e-5)
 
 
 def test_a_new_layer_adds_its_own_work_only(study, small_config):

@@ -12,6 +12,7 @@ import pytest
 from matplotlib.text import Text
 
 from medsae.config.imaging_evaluation_section import Interpretation
+from medsae.config.imaging_section import ImageSaes
 from medsae.imaging.result_columns import CONFIG_RANKING, FEATURE_SCORES, RECOVERY
 from medsae.report.imaging.data import RANKING_NUMBERS, read_table
 from medsae.report.imaging.quality import draw_quality
@@ -46,13 +47,14 @@ class Outputs(SimpleNamespace):
 def run(pytestconfig):
     level, handlers = logging.root.level, logging.root.handlers[:]
 
-    def script(rule, folder, inputs, outputs, wildcards=None, **params):
+    def script(rule, folder, inputs, outputs, wildcards=None, config=None, **params):
         output = {key: str(folder / value) for key, value in outputs.items()}
         snakemake = SimpleNamespace(
             input=SimpleNamespace(**inputs),
             output=Outputs(**output),
             params=SimpleNamespace(**params),
             wildcards=SimpleNamespace(**(wildcards or {})),
+            config=config,
             log=[str(folder / "logs" / f"{rule}.log")],
             threads=1,
             rule=rule,
@@ -300,3 +302,24 @@ def test_the_same_files_come_again(study, run, planted, tmp_path):
                 {"encoder": "planted", "sae": SAE}, splits=["val"], seed=0)  # fmt: skip
     first = (study / "planted" / "feature_scores.csv").read_bytes()
     assert Path(again["scores"]).read_bytes() == first
+
+
+def test_a_training_job_has_a_process_for_each_of_its_gpus(run, tmp_path, monkeypatch):
+    saes = {"dictionaries": [[16, 64]], "k": [[4, 8]], "gpus": 4}
+    imaging = {
+        "name": "planted",
+        "sources": [{"path": "scans.csv"}],
+        "encoders": [{"name": "planted", "source": "pixels"}],
+        "saes": saes,
+    }
+    given = []
+    monkeypatch.setattr("medsae.sae.run.train_and_publish", lambda *args: given.extend(args[6:]))
+    scans = pl.DataFrame({"scan": ["a", "b"], "split": ["train", "val"]})
+    scans.write_parquet(tmp_path / "scans.parquet")
+    (sae,) = ImageSaes(**saes).grid()
+    run(
+        "train_image_sae", tmp_path, {"scans": str(tmp_path / "scans.parquet")},
+        {"best": "best.safetensors"}, {"sae": sae.name}, {"imaging": imaging},
+        sae=sae.defining(), epochs=None, shards=str(tmp_path), checkpoints=str(tmp_path), seed=0,
+    )  # fmt: skip
+    assert given == [4, 1]

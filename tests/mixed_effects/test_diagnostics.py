@@ -40,6 +40,7 @@ def planted(engine):
 @pytest.mark.parametrize("engine", ["lmer", "beta", "gamma"])
 def test_residuals_of_a_model_that_holds_are_standard_normal(engine):
     fit = bridge.fit(planted(engine), "y ~ x + (1 | lemma)", engine)
+    assert fit.converged is True and fit.singular is False
     residuals = fit.residuals["residual"].to_numpy()
     assert len(residuals) == N_LEMMAS * PER_LEMMA
     # conditional on estimated random effects, so a little closer than independent draws

@@ -52,12 +52,17 @@ def test_a_layer_that_follows_from_the_model_is_dropped_with_the_reason(tmp_path
         assert not formula.note
 
 
-def test_layers_that_models_share_are_a_factor(tmp_path):
+def test_layers_that_models_share_are_a_factor_of_one_model_or_without_a_test(tmp_path):
     table = with_layers(tables(tmp_path)["jaccard"], {"alpha": ["6", "9"], "beta": ["6", "9"]})
-    formula = formula_of(table, "planned")
-    assert formula.text == "delta ~ model + layer + (1 | lemma) + (1 | lemma_model)"
-    assert formula.layers == {"layer9": "layer 9 − 6"}
-    assert not formula.note
+    one = formula_of(table.filter(model="alpha"), "planned")
+    assert one.text == "delta ~ layer + (1 | lemma)"
+    assert one.layers == {"layer9": "layer 9 − 6"} and not one.note
+    assert "layer + " in formula_of(table, "unaggregated").text
+    both = formula_of(table, "planned")  # else it would be the layer of both on average
+    assert both.layers == {
+        "layer_9_of_alpha": "layer 9 − 6, alpha",
+        "layer_9_of_beta": "layer 9 − 6, beta",
+    }
 
 
 def test_a_model_of_few_terms_is_left_out_and_named(tmp_path):
@@ -69,6 +74,27 @@ def test_a_model_of_few_terms_is_left_out_and_named(tmp_path):
     # where all have few, the number of terms decides
     fewer = formula_of(pairs.filter(pl.col("lemma").is_in(["l0", "l1"])), "planned")
     assert fewer.reason == "2 terms, fewer than 3"
+
+
+def test_a_layer_of_few_terms_is_left_out_and_named(tmp_path):
+    layers = {"alpha": ["6", "9"], "beta": ["6", "9"]}
+    table = with_layers(tables(tmp_path)["jaccard"], layers)
+    few = pl.col("lemma").is_in(["l0", "l1"]) | (pl.col("model") != "beta")
+    formula = formula_of(table.filter(few | (pl.col("layer") == "6")), "planned")
+    assert formula.dropped.startswith("beta layer 9 topk (fewer than 3 terms)")
+    assert list(formula.layers) == ["layer_9_of_alpha"]
+
+
+def test_kinds_of_terms_are_not_compared_where_one_has_few(tmp_path):
+    # one term of a kind is fitted exactly: robust errors would take its contrast for certain
+    entropy = tables(tmp_path)["entropy"]
+    some = entropy.filter(polysemy="control")["lemma"].unique().sort()[:2]
+    one = (pl.col("polysemy") == "polysemous") | (pl.col("lemma") == some[0])
+    formula = formula_of(entropy.filter(one), "planned", "entropy")
+    assert formula.reason == "1 control terms, fewer than 3"
+    of_beta = entropy.filter(one | (pl.col("model") == "alpha"))
+    formula = formula_of(of_beta, "planned", "entropy")
+    assert formula.dropped.startswith("beta (fewer than 3 terms)") and not formula.reason
 
 
 def test_layers_that_models_do_not_share_are_nested_in_them(tmp_path):

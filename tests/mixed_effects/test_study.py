@@ -13,8 +13,9 @@ from medsae.mixed_effects import (
     save_models,
 )
 from medsae.mixed_effects.data import NO_YES, sample_rows
-from medsae.mixed_effects.formulas import INTERCEPT
+from medsae.mixed_effects.formulas import INTERCEPT, build_formula
 from medsae.mixed_effects.specifications import SPECIFICATIONS
+from medsae.mixed_effects.study import prepared_rows
 from tests.mixed_effects.planted import overlaps_of, tables, write_deltas, write_jaccard
 
 rpy2 = pytest.importorskip("rpy2")
@@ -79,14 +80,31 @@ def test_a_model_is_compared_with_its_own_control(planted, tmp_path):
     overlap = overlaps_of(jaccard_table(pairs))
     mean = dict(overlap.group_by("model").agg(pl.col("jaccard").mean()).iter_rows())
     studied = planted | {"overlap": overlap}
-    controls = {"a": "a-random", "b": "b-random"}
-    fitted = fit_study(studied, 0, ["a-random", "b-random"], controls)
-    for model, reference in (*controls.items(), ("b-random", "a-random")):
+    untrained = {"a": "a-random", "b": "b-random"}
+    fitted = fit_study(studied, 0, ["a-random", "b-random"], untrained)
+    for model, reference in untrained.items():
         row = contrast(fitted, "jaccard", f"model{model}")
         assert row["contrast"] == f"same sense − other sense, {model} − {reference}"
         assert row["estimate"] == pytest.approx(mean[model] - mean[reference], abs=1e-9)
         assert row["conf_low"] < row["estimate"] < row["conf_high"]
+    assert "modelb-random" not in fitted.contrasts.filter(specification="planned")["term"]
     assert contrast(fitted, "jaccard", INTERCEPT)["estimate"] == pytest.approx(mean["a-random"])
+
+
+def test_planned_errors_are_robust_over_terms(study, planted):
+    (spec,) = (s for s in SPECIFICATIONS if (s.response, s.specification) == ("jaccard", "planned"))
+    formula = build_formula(spec, prepared_rows(spec, planted["overlap"]))
+    by_model, robust = (
+        bridge.fit(formula.data, formula.text, formula.engine, cluster).coefficients
+        for cluster in ("", "lemma")
+    )
+    row = contrast(study, "jaccard", INTERCEPT)
+    own = robust.row(by_predicate=pl.col("term") == INTERCEPT, named=True)
+    assert row["pvalue"] == pytest.approx(own["p.value"])
+    assert row["conf_low"] == pytest.approx(own["conf.low"])
+    assert own["std.error"] != by_model.filter(term=INTERCEPT)["std.error"].item()
+    n_terms = formula.data["lemma"].n_unique()
+    assert own["df"] == pytest.approx(n_terms - 1, abs=1e-6)
 
 
 def test_planned_contrasts_do_not_come_from_sampled_pairs(planted, study):
@@ -225,6 +243,35 @@ def test_a_singular_fit_says_so():
     centred = table.with_columns(pl.col("y") - pl.col("y").mean().over("lemma"))
     result = bridge.fit(centred, "y ~ 1 + (1 | lemma)", "lmer")
     assert result.singular and not result.reason
+
+
+@pytest.mark.parametrize("engine", ["beta", "gamma"])
+def test_a_generalized_fit_without_variance_between_terms_is_singular(engine):
+    # the same values in every term
+    rng = np.random.default_rng(0)
+    values = rng.beta(5, 5, 10) if engine == "beta" else rng.gamma(3, 1, 10)
+    table = pl.DataFrame({"y": np.tile(values, 6), "lemma": np.repeat(list("abcdef"), 10)})
+    result = bridge.fit(table, "y ~ 1 + (1 | lemma)", engine)
+    assert result.singular is True and result.converged is True
+
+
+def test_a_fit_that_does_not_converge_says_so():
+    rng = np.random.default_rng(0)
+    lemma, x = np.repeat(np.arange(20), 10), rng.normal(size=200)
+    y = rng.normal(size=200) + rng.normal(size=20)[lemma] + 2 * x * rng.normal(size=20)[lemma]
+    # slopes in units of 1/10,000: the optimiser stops with a gradient that is far from zero
+    for scale, converged in ((1, True), (10_000, False)):
+        table = pl.DataFrame({"y": y, "x": scale * (x + 1), "lemma": [f"l{i}" for i in lemma]})
+        result = bridge.fit(table, "y ~ x + (1 + x | lemma)", "lmer")
+        assert result.converged is converged and result.singular is False
+        assert ("failed to converge" in result.messages) is not converged
+
+
+def test_a_generalized_fit_that_does_not_converge_says_so():
+    # y does not vary, so the likelihood has no maximum
+    table = pl.DataFrame({"y": [0.5] * 60, "lemma": list("abcdef") * 10})
+    result = bridge.fit(table, "y ~ 1 + (1 | lemma)", "gamma")
+    assert result.converged is False and "convergence problem" in result.messages
 
 
 def test_results_do_not_depend_on_row_order(tmp_path):

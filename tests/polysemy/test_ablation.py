@@ -162,15 +162,11 @@ def test_all_latents_of_an_occurrence_share_a_pass_and_its_prefix_is_read_once(a
     assert len(rows["last"]) == len(documents) + len(n_removed)
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_neither_threads_nor_the_order_of_documents_matter(ablated, tmp_path, threads):
+def test_the_order_of_documents_does_not_matter(ablated, tmp_path):
     who, documents, linked, pairs, table = ablated
-    torch.set_num_threads(threads)
     turned = dict(reversed(documents.items()))
     again = ablate(who, pairs, turned, linked.reverse(), tmp_path / "turned", 3)
-    torch.set_num_threads(1)
-    assert again.drop("delta_ce").equals(table.drop("delta_ce"))
-    assert again["delta_ce"].to_list() == pytest.approx(table["delta_ce"].to_list(), abs=1e-6)
+    assert again.equals(table)
 
 
 def test_a_killed_run_goes_on_and_row_order_does_not_matter(ablated, tmp_path):

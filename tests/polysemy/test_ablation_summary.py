@@ -125,6 +125,53 @@ def test_the_estimate_is_the_coefficient_of_a_regression_with_latents():
     assert row["n_without_control"] == linked.height - both.height
 
 
+def test_stronger_firing_alone_makes_a_difference_and_is_told():
+    """ΔCE proportional to activation, whatever is meant; 1.35 times the activation at own sense.
+
+    Latents differ in strength, and the strong ones fire at their own sense, so the plain ratio of
+    the two sides is another number.
+    """
+    deltas, pairs = planted(sizes=(0.0, 0.0, 0.0), n_patients=60)
+    rng = np.random.default_rng(3)
+    base = pl.col("latent_id").replace_strict({0: 4.0, 1: 1.0, 2: 2.0}, default=None)
+    strength = base * pl.when("on_sense").then(1.35).otherwise(1.0)
+    noise = pl.Series(np.exp(rng.normal(0, 0.2, deltas.height)))
+    linked = pl.col("linked")
+    deltas = deltas.with_columns(
+        activation=pl.when(linked).then(strength * noise).otherwise("activation")
+    ).with_columns(
+        delta_ce=pl.when(linked).then(0.02 * pl.col("activation")).otherwise("delta_ce"),
+    )
+    sides = deltas.filter(linked).with_columns(pl.col("activation").log())
+    plain = np.exp(
+        sides.filter("on_sense")["activation"].mean()
+        - sides.filter(~pl.col("on_sense"))["activation"].mean()
+    )
+    row = of_the_sense(deltas, pairs)
+    assert row["did_low"] > 0 and row["pvalue"] < 0.01
+    assert row["activation_on_over_off"] == pytest.approx(1.35, rel=0.06) and plain > 1.6
+    assert 1.2 < row["activation_on_over_off_low"] < 1.35 < row["activation_on_over_off_high"]
+    whole = summary(deltas, pairs).filter(lemma=ALL_TERMS).row(0, named=True)
+    assert whole["activation_on_over_off"] == pytest.approx(row["activation_on_over_off"])
+    # latents that fire as strongly everywhere
+    assert of_the_sense(*planted(sense_effect=0.04))["activation_on_over_off"] == pytest.approx(1)
+
+
+def test_smallest_q_is_reached_if_all_patients_agree():
+    """Of two senses, with 7 and 30 patients: p of all signs alike, times the two tests."""
+    tables = [planted(n_patients=7, off=False), planted(seed=1, lemma="mass")]
+    deltas, pairs = (pl.concat(each) for each in zip(*tables, strict=True))
+    senses = pl.DataFrame({"lemma": ["block", "mass"], "sense": ["cardiac"] * 2})
+    block, mass, whole = summary(deltas, pairs, senses).iter_rows(named=True)
+    assert block["n_patients_on"] == 7
+    assert block["smallest_q_contrast"] == 2 / 2**7 and block["smallest_q"] is None
+    assert mass["smallest_q_contrast"] == 2 / 200 and mass["smallest_q"] == 1 / 200
+    assert whole["smallest_q"] is None and whole["smallest_q_contrast"] is None
+    agreed = deltas.with_columns(delta_ce=pl.col("linked").cast(pl.Float64))
+    block = summary(agreed, pairs, senses).row(0, named=True)
+    assert block["pvalue_contrast"] * 2 == block["smallest_q_contrast"]
+
+
 def test_latents_that_fire_on_one_side_only_are_not_compared():
     deltas, pairs = planted(sense_effect=0.04)
     one_sided = deltas.filter(~((pl.col("latent_id") % 50 == 0) & ~pl.col("on_sense")))

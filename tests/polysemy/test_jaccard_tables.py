@@ -6,9 +6,12 @@ import pytest
 
 from medsae.polysemy import jaccard_pairs, jaccard_tables
 from medsae.polysemy.columns import JACCARD_AT_K, JACCARD_CROSS_SENSE, JACCARD_PAIRS
+from medsae.polysemy.jaccard import bootstrap_overlaps
 from medsae.polysemy.jaccard_controls import N_CUTS
 from medsae.polysemy.jaccard_tables import TOO_FEW_TESTED, measure_jaccard
-from medsae.statistics import NOT_EXCHANGEABLE
+from medsae.polysemy.overlap import grouped_overlap
+from medsae.polysemy.sparse import read_lemmas, sense_sample
+from medsae.statistics import NOT_EXCHANGEABLE, percentile_interval, stream
 
 PLANS = (
     {"lemma": "split", "strength": 0.6},
@@ -48,6 +51,19 @@ def test_planted_senses_separate_and_others_do_not(measured):
     for row in terms.filter(pl.col("lemma") == "same").iter_rows(named=True):
         assert row["delta_low"] < 0.005
         assert row["pvalue"] > 0.02
+
+
+def test_intervals_are_the_central_95_percent_of_resamples(measured, statistics):
+    table, terms, _, _ = measured
+    (lemma,) = read_lemmas(table.filter(pl.col("lemma") == "split"))
+    sample = sense_sample(lemma, statistics["min_occurrences"])
+    grouped = grouped_overlap(sample.latents.codes, sample.latents.patient, sample.label, 8)
+    rng = stream(statistics["seed"], "jaccard ci", "split")
+    resampled = bootstrap_overlaps(grouped, 2, statistics["n_bootstrap"], rng)
+    row = terms.filter(pl.col("lemma") == "split", pl.col("k") == 8).row(0, named=True)
+    for name in ("within", "cross", "delta", "polysemy_index"):
+        expected = percentile_interval(getattr(resampled, name), 0.95)
+        np.testing.assert_allclose([row[f"{name}_low"], row[f"{name}_high"]], expected, rtol=1e-8)
 
 
 def test_q_is_taken_over_the_terms_of_one_k(measured):

@@ -7,7 +7,8 @@ from scipy.sparse import csr_array
 from scipy.stats import binom, fisher_exact
 
 from medsae.polysemy import linked_latents
-from medsae.polysemy.columns import SENSE_LINKED
+from medsae.polysemy.ablation_plan import choose_latents, read_linked
+from medsae.polysemy.columns import SENSE_LINKED, SOURCE
 from medsae.polysemy.linked_latents import (
     find_sense_linked_latents,
     haldane_log_odds,
@@ -197,11 +198,89 @@ def test_haldane_is_finite_with_empty_cells():
     )
 
 
-def test_nothing_to_test_gives_an_empty_table(plant, write_latents, statistics):
-    table = plant({"lemma": "a", "n_patients": 3})
+def test_a_term_without_a_latent_to_test_has_one_row_that_says_why(
+    plant, write_latents, statistics, tmp_path
+):
+    table = plant(
+        {"lemma": "few", "senses": ("one",), "n_patients": 7, "per_patient": (3,)},
+        {"lemma": "lopsided", "senses": ("one",), "per_patient": (7,)},
+        {"lemma": "rare", "senses": ("one",), "n_patients": 1, "per_patient": (3,)},
+        {"lemma": "control", "kind": "control"},
+    )
+    # two patients of the confirmation half mean two sometimes, nobody means it mostly
+    half = split_patients(np.arange(40), np.zeros(40, int), stream(7, "halves", "lopsided"))
+    mixed = [f"p{patient:03d}" for patient in np.flatnonzero(~half)[:2]]
+    lemma, place = pl.col("lemma"), pl.col("char_start") % 1000 // 10
+    two = (lemma == "lopsided") & pl.col("patient_id").is_in(mixed) & (place < 3)
+    two |= (lemma == "few") & (place == 1)
+    table = table.with_columns(sense=pl.when(two).then(pl.lit("two")).otherwise("sense"))
+    untested = find_sense_linked_latents(write_latents(table), statistics)
+    assert untested.columns == list(SENSE_LINKED)
+    notes = "no latent fires in 5 of the 8 notes of the discovery half and is silent in as many"
+    assert untested.select("lemma", "reason").rows() == [
+        ("few", notes),
+        ("lopsided", "no occurrence of two in the discovery half"),
+        ("rare", "fewer than two senses have 5 occurrences in two patients (one: 3)"),
+    ]
+    assert untested["n_tests"].to_list() == [0] * 3
+    of_latents = pl.exclude("lemma", "reason", "n_tests", *SOURCE)
+    assert all(untested.select(of_latents.is_null().all()).row(0))
+    # what is tested is tested as without them
+    other = plant({"lemma": "tested", "strength": 0.5}).with_columns(pl.col("occurrence_id") + 1000)
+    both = find_sense_linked_latents(write_latents(pl.concat([table, other])), statistics)
+    alone = find_sense_linked_latents(write_latents(other), statistics)
+    assert both.filter(pl.col("latent_id").is_not_null()).equals(alone)
+    assert both.filter(pl.col("latent_id").is_null())["reason"].equals(untested["reason"])
+    both.write_csv(tmp_path / "linked.csv")
+    chosen = choose_latents(read_linked(tmp_path / "linked.csv"), 5)
+    assert set(chosen["lemma"]) == {"tested"} and chosen["latent_id"].null_count() == 0
+
+
+def test_an_empty_table_gives_an_empty_table(plant, write_latents, statistics):
+    linked = find_sense_linked_latents(write_latents(plant({"lemma": "a"}).clear()), statistics)
+    assert linked.is_empty() and linked.columns == list(SENSE_LINKED)
+
+
+def test_what_only_discovering_patients_show_is_not_confirmed(plant, write_latents, statistics):
+    table = plant({"lemma": "a", "n_patients": 80})
+    (lemma,) = read_lemmas(write_latents(table), kinds=("polysemous",))
+    sample = sense_sample(lemma, statistics["min_occurrences"])
+    half = pl.Series(discovery_half(sample, statistics["seed"]))
+    discovering = pl.col("occurrence_id").is_in(lemma.table["occurrence_id"].filter(half).implode())
+    one = pl.col("sense") == "one"
+    # in the other half the first fires whatever is meant; the second is linked in both
+    fires = {300: pl.when(discovering).then(one).otherwise(pl.col("occurrence_id") % 2 == 0)}
+    fires[301] = one
+    for latent, where in fires.items():
+        ids = pl.col("latent_ids").list.concat(pl.lit([latent], pl.List(pl.Int32)))
+        table = table.with_columns(
+            pl.when(where).then(ids).otherwise("latent_ids").alias("latent_ids"),
+            *(
+                pl.when(where)
+                .then(pl.col(values).list.concat(pl.col(values).list.last() / 2))
+                .otherwise(values)
+                .alias(values)
+                for values in ("z_values", "z_values_norm")
+            ),
+        )
     linked = find_sense_linked_latents(write_latents(table), statistics)
-    assert linked.is_empty()
-    assert linked.columns == list(SENSE_LINKED)
+    judged = ("discovered", "confirmed")
+    rows = linked.filter(pl.col("latent_id") >= 300).sort("latent_id")
+    assert rows.select("sense", *judged).rows() == [("one", True, False), ("one", True, True)]
+
+
+@pytest.mark.parametrize("times", [4, 0.5])
+def test_smallest_q_is_that_of_one_test_at_the_smallest_p(
+    plant, write_latents, statistics, monkeypatch, times
+):
+    monkeypatch.setattr("medsae.statistics.sequential.MAX_PERMUTATIONS", 0)
+    path = write_latents(plant({"lemma": "a", "strength": 0.5}))
+    n_tests = find_sense_linked_latents(path, statistics)["n_tests"][0]
+    n_permutations = int(times * n_tests) - 1
+    linked = find_sense_linked_latents(path, statistics | {"n_permutations": n_permutations})
+    # Benjamini and Hochberg: p of a test that no permutation reaches, times the tests, 1 at most
+    p = 1 / (1 + n_permutations)
+    assert linked["smallest_q"].unique().to_list() == [pytest.approx(min(1, n_tests * p))]
 
 
 def test_row_order_does_not_matter(found, write_latents, statistics):

@@ -2,12 +2,18 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from scipy.stats import t
 
 from medsae.io import UserError
 from medsae.polysemy import retrieval_tables
 from medsae.polysemy.columns import RETRIEVAL_BASELINES, RETRIEVAL_DETAIL, RETRIEVAL_SUMMARY
 from medsae.polysemy.retrieval_baselines import CONTEXT, read_contexts, residuals
-from medsae.polysemy.retrieval_tables import NOTHING_MOVES, measure_retrieval, usable_anchors
+from medsae.polysemy.retrieval_tables import (
+    FEW_PATIENTS,
+    NOTHING_MOVES,
+    measure_retrieval,
+    usable_anchors,
+)
 from medsae.polysemy.splits import halve_patients
 from medsae.statistics import holm, mcnemar_exact
 from medsae.store import ShardWriter
@@ -137,7 +143,7 @@ def test_where_no_first_hit_changes_there_is_no_p(corpus, statistics):
     assert (summary["reason"] == NOTHING_MOVES).all()
 
 
-def test_summary_equals_what_the_detail_says(measured, statistics):
+def test_summary_equals_what_the_detail_says(measured):
     _, _, detail, summary, _ = measured
     for row in summary.iter_rows(named=True):
         part = detail.filter(pl.col("rerank_k") == row["k"])
@@ -150,12 +156,10 @@ def test_summary_equals_what_the_detail_says(measured, statistics):
         assert row["delta_P@1_ci"] == pytest.approx(
             (row["delta_P@1_high"] - row["delta_P@1_low"]) / 2
         )
-        sums = part.group_by("patient_id").agg(pl.col("delta_P@1").sum())["delta_P@1"].to_numpy()
-        signs = np.random.default_rng(1).choice([-1, 1], (5000, len(sums)))
-        reaching = np.abs(signs @ sums) >= abs(sums.sum()) - 1e-9
-        p, n = reaching.mean(), statistics["n_permutations"]
-        error = 4 * np.sqrt(p * (1 - p) * (1 / n + 1 / 5000)) + 1 / n
-        assert row["p_clustered"] == pytest.approx(p, abs=error)
+        freedom = row["n_patients"] - 1
+        error = row["delta_P@1_ci"] / t.ppf(0.975, freedom)
+        p = 2 * t.sf(abs(row["delta_P@1_mean"]) / error, freedom)
+        assert row["p_clustered"] == pytest.approx(p)
     np.testing.assert_allclose(summary["p_adjusted"], holm(summary["p_clustered"]))
     assert summary["chosen"].sum() == 1
     best = summary["development_delta_MAP"].arg_max()
@@ -200,9 +204,39 @@ def assert_not_estimable(tables, reason):
     assert row["k"] is None and row["model"] == "tiny" and reason in row["reason"]
 
 
+def test_terms_that_take_no_part_are_named_with_the_reason(corpus, statistics, tmp_path, caplog):
+    table, (_, *others) = corpus(
+        {"lemma": "a", "n_patients": 60},
+        {"lemma": "few", "n_patients": 8, "per_patient": (3,), "mixed_patients": 1.0},
+        {"lemma": "one", "senses": ("one",), "n_patients": 30},
+        {"lemma": "rare", "n_patients": 4, "per_patient": (12,)},
+        {"lemma": "c", "kind": "control"},
+    )
+    # one patient of each sense on each side
+    rare = pl.when(pl.col("patient_id").is_in(["p000", "p001"])).then(pl.lit("one"))
+    sense = pl.when(pl.col("lemma") == "rare").then(rare.otherwise(pl.lit("two")))
+    path = tmp_path / "latents.parquet"
+    table.with_columns(sense.otherwise("sense").alias("sense")).write_parquet(path)
+    detail, *_ = measure_retrieval(path, *others, SETTINGS, statistics)
+    assert detail["word"].unique().to_list() == ["a"]
+    few, one, alone = (text for text in caplog.messages if "leaves out" in text)
+    assert "'few': 24 occurrences of its senses, fewer than 30" in few
+    assert "'one': fewer than two senses" in one
+    assert "'rare': no two test patients share a sense" in alone
+
+
 def test_without_any_term_the_tables_say_why(corpus, statistics):
     _, inputs = corpus({"lemma": "few", "n_patients": 6})
     assert_not_estimable(measure_retrieval(*inputs, SETTINGS, statistics), "30 occurrences")
+
+
+def test_few_test_patients_give_no_p(corpus, statistics):
+    _, inputs = corpus({"lemma": "a", "n_patients": 8, "per_patient": (8,), "mixed_patients": 1.0})
+    _, summary, _ = measure_retrieval(*inputs, SETTINGS, statistics)
+    for name in ("delta_P@1_low", "p_clustered", "p_adjusted"):
+        assert summary[name].null_count() == len(summary)
+    assert summary["delta_P@1_mean"].null_count() == 0
+    assert (summary["reason"] == FEW_PATIENTS).all()
 
 
 def test_without_a_query_that_has_an_answer_the_tables_say_why(corpus, statistics, tmp_path):

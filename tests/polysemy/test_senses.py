@@ -78,6 +78,16 @@ def test_a_word_cut_by_the_window_is_not_a_cue(cue):
     assert cue("nursinghome" + " " * (CUE_WINDOW - 4) + "discharge") is None
 
 
+def test_the_heading_of_a_section_is_a_cue_for_all_of_it(cue):
+    far = " x" * CUE_WINDOW
+    assert cue(f"Purulent wounds:\n{far} discharge") == "clinical"
+    assert cue(f"  Going home: {far} discharge") == "administrative"
+    assert cue(f"Purulent wounds:\n{far}\nOther findings:\n{far} discharge") is None
+    assert cue(f"Purulent wounds\n{far} discharge") is None  # no colon: no heading
+    assert cue(f"Wound:\n{far} discharge home") == "clinical"  # it excludes the other
+    assert cue(f"{far} discharge{far}\nPurulent:\n{far}") is None  # of the section after it
+
+
 def test_only_labels_of_one_sense_vote(lexicon):
     votes = label_votes(lexicon).sort("ner_label")
     assert votes.rows() == [
@@ -145,6 +155,9 @@ def test_agreement_counts_and_kappa_equal_their_definitions():
     assert row["n_agree"] == sum(a == b for a, b in both)
     assert row["n_resolved"] == sum(x is not None for x in resolved)
     assert row["n_abstained"] == 300 - row["n_resolved"]
+    assert row["n_sense"] == row["n_resolved"]
+    of_gold = table.with_columns(resolve("gold"))
+    assert sense_agreement(of_gold, 99, 1)["n_sense"].item() == 300
     assert row["kappa"] == pytest.approx(cohen_kappa_score(*zip(*both, strict=True)))
     assert row["kappa_low"] < row["kappa"] < row["kappa_high"]
     for name, labels in (("", resolved), ("ner_", ner), ("cue_", cue)):
@@ -196,6 +209,16 @@ def test_the_interval_of_kappa_knows_that_patients_agree_alike():
         naive += low <= 0.6 <= high
     assert naive < 0.85 * 300
     assert covered >= binom.ppf(0.0005, 300, 0.93)
+
+
+def test_kappa_of_few_patients_or_without_disagreement_has_no_interval():
+    table = simulated()
+    few = table.filter(pl.col("patient_id").is_in([f"p{i}" for i in range(4)]))
+    agreed = table.with_columns(ner_sense=pl.col("gold_sense"), cue_sense=pl.col("gold_sense"))
+    for part, kappa in ((few, None), (agreed, 1.0)):
+        row = sense_agreement(part, 99, 1).row(0, named=True)
+        assert row["kappa"] is not None and kappa in (None, row["kappa"])
+        assert row["kappa_low"] is None and row["kappa_high"] is None
 
 
 def test_patients_alike_by_chance_are_no_surer_than_independent_occurrences():

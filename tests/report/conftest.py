@@ -123,7 +123,7 @@ def probes() -> pl.DataFrame:
     for index, (lemma, pair) in enumerate(TERMS.items()):
         poor = lemma == POOR
         auroc = None if poor else 0.52 if lemma == MIXED else 0.75 + 0.03 * index
-        area = interval("auroc", auroc, 0.05) | interval("auroc_null", 0.5, 0.08)
+        area = {"auroc": auroc} | interval("auroc_null", 0.5, 0.08)
         reason = "4 occurrences; 10 needed" if poor else None
         rows.append(
             PLACE
@@ -134,7 +134,7 @@ def probes() -> pl.DataFrame:
             PLACE
             | {"lemma": lemma, "sense": sense, "prevalence": 0.5, "n_positive": 60}
             | area
-            | interval("ap", 0.8, 0.05)
+            | {"ap": 0.8}
             for sense in pair
             if not poor
         ]
@@ -158,10 +158,12 @@ def ablation() -> pl.DataFrame:
             | interval("contrast", None if effect is None else effect - 0.002, 0.01)
             | interval("did", None if effect is None else effect - 0.005, 0.012)
             | {"qvalue": None if poor else 0.01, "qvalue_contrast": None if poor else 0.01}
-            | {"n_occurrences": 20, "n_patients": 15}
+            | {"smallest_q": None if poor else 0.04, "smallest_q_contrast": None if poor else 0.02}
+            | {"n_occurrences": 20, "n_patients": 15, "n_patients_on": 0 if poor else 12}
             | {"reason": "no confirmed sense-linked latent" if poor else None}
         )
     overall = interval("contrast", 0.05, 0.01) | interval("did", 0.04, 0.01) | {"n_patients": 90}
+    overall |= interval("activation_on_over_off", 1.38, 0.16)
     rows.append(PLACE | {"lemma": ALL_TERMS, "sense": None, "reason": None} | overall)
     return pl.DataFrame(rows, infer_schema_length=None)
 
@@ -222,10 +224,11 @@ def baselines() -> pl.DataFrame:
 @pytest.fixture
 def agreement() -> pl.DataFrame:
     rows = [
-        {"lemma": lemma, "n_occurrences": 122, "n_resolved": 101}
+        {"lemma": lemma, "n_occurrences": 122, "n_resolved": 101, "n_sense": 122, "n_gold": 122}
         | interval("kappa", None if lemma == POOR else 0.6 + 0.04 * index, 0.06)
         | interval("accuracy", 0.9 + 0.01 * index, 0.03)
-        | {"ner_accuracy": 0.85, "cue_accuracy": 0.88}
+        | interval("ner_accuracy", 0.85 + 0.01 * index, 0.03)
+        | interval("cue_accuracy", 0.88, 0.03)
         for index, lemma in enumerate(TERMS)
     ]
     return pl.DataFrame(rows)

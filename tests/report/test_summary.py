@@ -11,7 +11,10 @@ from medsae.report import headline as numbers
 from medsae.report.document import to_markdown, to_rst
 from medsae.report.findings import Run, headline, limits
 from medsae.report.layers import compare_places
+from medsae.report.sense_linked import count_linked
 from medsae.report.summary import front_page, write_summary
+from medsae.report.tables import read
+from tests.report.conftest import PLACE, POOR
 
 RANDOM = "random-lm"
 
@@ -47,9 +50,10 @@ def make_run(request: pytest.FixtureRequest):
         values = {
             "corpus": "planted",
             "random_models": frozenset([RANDOM, "a-random-lm"]),
-            "controls": {},
+            "untrained": {},
             "ner_name": "gliner",
             "synthetic": False,
+            "sense_source": "gold",
             "summaries": [summary_of(get, table) for table in tables],
             "jaccard": pl.concat(tables),
             "notes": get("notes"),
@@ -69,7 +73,7 @@ def test_a_model_is_compared_with_its_own_control(make_run):
     other = control | {"model": "a-random-lm"}
     run = replace(run, summaries=[trained, other, control])
     assert run.counterpart(trained)["model"] == "a-random-lm"  # the first by name
-    run = replace(run, controls={trained["model"]: RANDOM})
+    run = replace(run, untrained={trained["model"]: RANDOM})
     assert run.counterpart(trained)["model"] == RANDOM
 
 
@@ -123,6 +127,20 @@ def passages(text):
         else:
             named = zip(header, cells, strict=False)
             yield from (cell for name, cell in named if name not in COLUMNS_WITHOUT)
+
+
+def test_the_summary_says_whose_senses_it_is_about(make_run):
+    run = make_run()
+    assert "about the gold senses of 854 occurrences." in to_markdown(write_summary(run))
+    some = replace(run, agreement=run.agreement.with_columns(n_gold=100))
+    text = to_markdown(write_summary(some))
+    assert "gold senses of 700 occurrences and, where there is none, assigned ones of 154." in text
+    for other in (replace(run, sense_source="resolver"), replace(run, agreement=none_of(run))):
+        assert "about the assigned senses of 854" in to_markdown(write_summary(other))
+
+
+def none_of(run):
+    return run.agreement.with_columns(n_gold=pl.lit(0))
 
 
 @pytest.mark.parametrize("random_scale", [None, 0.1, 1.0])
@@ -239,21 +257,52 @@ def test_what_no_permutation_can_change_is_not_testable_and_never_p_one(make_run
     latents = numbers.summarise_linked(
         linked.with_columns(null[0], reason, pl.col("discovered", "confirmed") & ~frozen)
     )
-    assert latents["terms_not_testable"] == ["shock"]
+    assert latents["terms_not_testable"] == {"shock": "not testable: why"}
     run = make_run()
     summaries = [s | {"overlap": found, "sense_linked": latents} for s in run.summaries]
     run = make_run(None, summaries=summaries[:1], jaccard=table)
     text = to_markdown(write_summary(run))
     (line,) = (line for line in text.splitlines() if line.startswith("- **shock**"))
     assert "no verdict (not testable: why)" in line and "no q" in line
-    assert any("changes nothing: Δ of shock; latents of shock" in point for point in limits(run))
+    point = next(point for point in limits(run) if "could not be tested" in point)
+    assert "tested: Δ of shock (" in point and "latents of shock (not testable: why)." in point
     assert "| not testable |" in text
+
+
+def untested(linked, reasons):
+    """The rows of terms without a latent to test."""
+    rows = [PLACE | {"lemma": lemma, "reason": reason} for lemma, reason in reasons.items()]
+    schema = {name: linked.schema[name] for name in (*PLACE, "lemma")} | {"reason": pl.String}
+    return pl.DataFrame(rows, schema).with_columns(pl.lit(0).alias("n_tests"))
+
+
+def test_terms_without_a_latent_to_test_are_named_with_the_reason(make_run, linked, tmp_path):
+    rows = untested(linked, {"mass": "no latent fires", POOR: "4 occurrences"})
+    tested = linked.filter(pl.col("lemma") != "mass")
+    both = pl.concat([tested, rows], how="diagonal_relaxed")
+    found = numbers.summarise_linked(both)
+    assert found["terms_not_testable"] == {POOR: "4 occurrences", "mass": "no latent fires"}
+    assert found["n_tests"] == 5000 and found["n_confirmed"] == 20
+    assert count_linked(both).equals(count_linked(tested))
+    summary = make_run().trained[0] | {"sense_linked": found}
+    points = " ".join(limits(make_run(summaries=[summary])))
+    # the others are among those of which nothing can be said
+    assert "could not be tested: latents of mass (no latent fires)." in points
+    assert "4 occurrences of endocrine; 10 needed" in points and "(4 occurrences)" not in points
+    # nothing at all is tested
+    nothing = pl.concat([linked.clear(), rows], how="diagonal_relaxed")
+    nothing.write_csv(tmp_path / "linked.csv")
+    found = numbers.summarise_linked(read(tmp_path / "linked.csv"))
+    assert (found["n_tests"], found["smallest_q"], found["n_discovered"]) == (0, None, 0)
+    text = to_markdown(write_summary(make_run(summaries=[summary | {"sense_linked": found}])))
+    assert "latents: no latent of any term could be tested; the reasons are given below." in text
+    assert "0 discovered" not in text and "latents of mass (no latent fires)." in text
 
 
 @pytest.mark.parametrize(
     ("column", "value", "words"),
     [
-        ("note", "layer nested in model", "were not studied at the same layers: the mixed-effects"),
+        ("note", "layer nested in model", "on average over their own layers"),
         ("dropped", "layer (follows from the terms before it)", "cannot tell the layer"),
     ],
 )
@@ -305,6 +354,34 @@ def test_removal_is_summed_up_over_all_terms_with_its_own_interval(ablation, mak
     assert found["n_senses"] == 10  # of seven terms two are poor; the row over all is no sense
     text = to_markdown(write_summary(make_run()))
     assert "difference in differences is +0.0400 [+0.0300, +0.0500]" in text
+    assert "These latents fire 1.38 [1.22, 1.54] times as strongly at their own sense" in text
+
+
+@pytest.mark.parametrize(
+    ("n_able", "words"),
+    [(10, "one alone could pass)"), (3, "one alone could pass, in 3 of them)"), (0, "not pass)")],
+)
+def test_senses_with_too_few_patients_to_pass_alone_are_counted(ablation, make_run, n_able, words):
+    rank = pl.col("smallest_q").is_not_null().cum_sum()
+    smallest = pl.when(rank <= n_able).then("smallest_q").otherwise(0.05)
+    found = numbers.summarise_ablation(ablation.with_columns(smallest_q=smallest))
+    assert found["n_senses_able_above_other_sense"] == n_able
+    assert found["n_senses_able_above_random_latent"] == 10
+    run = make_run(None)
+    run.trained[0]["ablation"].update(found)
+    text = to_markdown(write_summary(run))
+    assert "(all terms; 10 of 10 senses at q < 0.05; one alone could pass)" in text
+    (sentence,) = re.findall(r"\(10 of 10 senses at q < 0\.05; one alone[^)]*\)", text)
+    assert sentence.endswith(words)
+
+
+def test_intervals_of_the_ablation_from_few_patients_are_a_caution(ablation, make_run):
+    (point,) = (point for point in limits(make_run()) if "skewed" in point)
+    assert "as few as 12 patients a sense" in point
+    many = ablation.with_columns(n_patients_on=pl.lit(40))
+    run = make_run(None)
+    run.trained[0]["ablation"].update(numbers.summarise_ablation(many))
+    assert not any("skewed" in point for point in limits(run))
 
 
 def test_a_removal_known_over_all_terms_only_is_told(ablation, make_run):
@@ -332,7 +409,7 @@ def test_latents_of_a_term_are_not_testable_if_those_of_no_sense_are(linked):
     def untestable(*senses):
         some = (pl.col("lemma") == lemma) & pl.col("sense").is_in(senses)
         pvalue = pl.when(some).then(None).otherwise("pvalue").alias("pvalue")
-        return numbers.summarise_linked(linked.with_columns(pvalue))["terms_not_testable"]
+        return list(numbers.summarise_linked(linked.with_columns(pvalue))["terms_not_testable"])
 
     assert untestable(senses[0]) == []
     assert untestable(*senses) == [lemma]

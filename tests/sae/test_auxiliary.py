@@ -10,11 +10,9 @@ from medsae.sae.trainer import Trainer
 WIDTH = 24
 
 
-def half_dead(planted, coefficient):
+def half_dead(planted, coefficient, architecture="topk", **options):
     """An SAE as wide as the atoms are many, half of whose latents start far from firing."""
-    config = SAEConfig(
-        n_latents=48, k=3, k_aux=12, normalization="none", aux_coefficient=coefficient
-    )
+    config = SAEConfig(architecture, 48, 3, 12, coefficient, normalization="none", options=options)
     model = build_sae(config, WIDTH)
     initialize(model, planted[0](4000, 1), seed=0)
     with torch.no_grad():
@@ -22,11 +20,22 @@ def half_dead(planted, coefficient):
     return model
 
 
-def test_the_auxiliary_loss_revives_latents_that_stay_dead_without_it(planted):
+@pytest.mark.parametrize(
+    ("architecture", "options"),
+    [
+        ("topk", {}),
+        ("batch_topk", {}),
+        ("matryoshka", {"prefixes": [24, 48]}),
+        ("matryoshka_levels", {"sizes": [24, 48], "level_k": [2, 3]}),
+    ],
+)
+def test_the_auxiliary_loss_revives_latents_that_stay_dead_without_it(
+    planted, architecture, options
+):
     data = planted[0](256 * 400, 2).split(256)
     dead = {}
     for coefficient in (0.0, 1 / 32):
-        model = half_dead(planted, coefficient)
+        model = half_dead(planted, coefficient, architecture, **options)
         train = TrainConfig(
             n_tokens=256 * 400, batch_size=256, learning_rate=1e-2, dead_after_tokens=2000
         )

@@ -3,6 +3,7 @@
 `make test-interchange` runs these tests in environments that have the libraries.
 """
 
+import dataclasses
 import importlib
 import json
 import os
@@ -134,6 +135,61 @@ def test_a_gated_checkpoint_without_a_centred_input_is_read_as_it_encodes(make, 
     torch.testing.assert_close(dense_codes(load_saelens(tmp_path), raw), expected)
 
 
+OLD_TOPK = {"activation_fn_str": "topk", "activation_fn_kwargs": {"k": K}}
+
+
+@pytest.fixture
+def write_old(make, tmp_path):
+    """Writes a TopK checkpoint as SAELens did before 6.0, with other keys where given."""
+    save_saelens(tmp_path, make("topk"))
+
+    def write(**keys):
+        config = {"d_in": WIDTH, "d_sae": N, "dtype": "float32", "device": "cpu"}
+        config |= {"hook_name": "blocks.0.hook_resid_post", "normalize_activations": "none"}
+        (tmp_path / "cfg.json").write_text(json.dumps(config | keys))
+        return tmp_path
+
+    return write
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"architecture": "standard", **OLD_TOPK},
+        {"architecture": "topk", **OLD_TOPK},
+        {"normalize_activations": False, **OLD_TOPK},
+        {"activation_fn": "topk", "activation_fn_kwargs": {"k": K}},
+    ],
+)
+def test_topk_as_an_activation_function_is_read_as_topk(make, planted, write_old, keys):
+    sae, raw = make("topk"), planted[0](200, 2)
+    back = load_saelens(write_old(**keys))
+    assert (back.config.architecture, back.config.k) == ("topk", K)
+    torch.testing.assert_close(dense_codes(back, raw), dense_codes(sae, raw))
+
+
+@pytest.mark.parametrize(
+    ("keys", "reason"),
+    [
+        ({"architecture": "standard", "activation_fn_str": "topk"}, "lacks the k"),
+        ({"architecture": "topk"}, "lacks the k"),
+        ({"activation_fn_str": "tanh-relu"}, "function 'tanh-relu'"),
+        ({"architecture": "jumprelu", **OLD_TOPK}, "'jumprelu' with the .* 'topk'"),
+        ({"architecture": "temporal"}, "architecture 'temporal'"),
+    ],
+)
+def test_what_saelens_encodes_otherwise_is_refused(write_old, keys, reason):
+    with pytest.raises(UserError, match=reason):
+        load_saelens(write_old(**keys))
+
+
+def test_an_architecture_that_saelens_lacks_is_refused(make, tmp_path):
+    sae = make("topk")
+    sae.config = dataclasses.replace(sae.config, architecture="new")
+    with pytest.raises(UserError, match="nothing like the architecture 'new'"):
+        save_saelens(tmp_path, sae)
+
+
 def test_the_original_medsae_is_imported_with_its_own_formula(planted, tmp_path):
     generator = torch.Generator().manual_seed(0)
     state = {
@@ -205,6 +261,17 @@ def test_saelens_itself_encodes_the_same(make, rows_for, tmp_path, architecture,
     back = load_saelens(tmp_path / "theirs")
     clear &= off_the_jump(back, raw)
     torch.testing.assert_close(dense_codes(back, raw)[clear], encoded[clear], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "keys", [OLD_TOPK, {"architecture": "standard", **OLD_TOPK}, {"activation_fn_str": "relu"}]
+)
+def test_saelens_itself_reads_its_old_checkpoints_so(planted, write_old, keys):
+    sae_lens = library("sae_lens", "saelens")
+    folder, raw = write_old(**keys), planted[0](200, 2)
+    theirs = sae_lens.SAE.load_from_disk(str(folder)).encode(raw)
+    found = dense_codes(load_saelens(folder), raw)
+    torch.testing.assert_close(found, theirs, rtol=1e-5, atol=1e-5)
 
 
 def test_what_saelens_normalised_by_token_is_read_with_its_epsilon(make, planted, tmp_path):

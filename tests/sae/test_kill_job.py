@@ -11,6 +11,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from medsae.sae import load_sae
+from medsae.sae.validate import validate
+from medsae.store import ActivationStore
+
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
@@ -100,7 +104,7 @@ def wait_for_a_new_state(folder, process):
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="finds the job through /proc")
 @pytest.mark.parametrize("processes", [1, 2])
-def test_a_training_job_killed_twice_ends_with_the_same_files(workflow, processes):
+def test_a_training_job_killed_twice_ends_with_the_same_files(workflow, shards, processes):
     whole, target = workflow("whole", processes)
     process = snakemake(whole, target)
     out = process.communicate()[0]
@@ -129,3 +133,8 @@ def test_a_training_job_killed_twice_ends_with_the_same_files(workflow, processe
     for name in FILES:
         place = Path(target).with_name(name)
         assert (whole / place).read_bytes() == (folder / place).read_bytes(), name
+    told = json.loads((folder / target).with_name("best_meta.json").read_text())
+    sae = load_sae(folder / target)
+    seen, held_out = (validate(sae, ActivationStore(paths), 10**6).quality.fvu for paths in shards)
+    assert told["val_fvu"] == pytest.approx(held_out, rel=1e-6)
+    assert told["val_fvu"] != pytest.approx(seen, rel=1e-3)

@@ -10,10 +10,12 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 import medsae
 from medsae.io import UserError
 from medsae.sae.launch import Request, train
+from medsae.sae.sharding import is_needed
 
 SCRIPT = Path(__file__).with_name("train_in_process.py")
 PATIENCE = 900  # seconds; waits end as soon as what they wait for is so
@@ -97,3 +99,11 @@ def test_a_worker_that_fails_otherwise_fails_the_job_with_its_traceback_in_the_l
     with pytest.raises(RuntimeError, match="2 processes ended with 1"):
         train(Request([sae_config()], train_config(50), *shards, [tmp_path / "run"]), 2, 2)
     assert "IsADirectoryError" in caplog.text
+
+
+def test_processes_share_latents_that_are_too_large_for_one(monkeypatch):
+    large, small = (10**9, 8192, False, torch.device("cpu")), (96, 24, True, torch.device("cpu"))
+    assert not is_needed(*large)  # there is one process
+    monkeypatch.setattr("medsae.sae.parallel.is_parallel", lambda: True)
+    assert is_needed(*large)
+    assert not is_needed(*small)

@@ -44,6 +44,18 @@ def test_8_bit_adam_gets_the_configured_values(monkeypatch):
     assert made == expected
 
 
+@pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.AdamW, torch.optim.Adafactor])
+def test_torchs_optimisers_get_the_configured_values(kind):
+    config = TrainConfig(optimizer=kind.__name__.lower(), beta1=0.8, weight_decay=0.1)
+    optimizer = build_optimizer([Parameter(torch.zeros(3))], config, 1e-3)
+    assert type(optimizer) is kind
+    expected = {"lr": 1e-3, "weight_decay": 0.1}
+    if kind is not torch.optim.Adafactor:  # which has no betas, and another epsilon
+        expected |= {"betas": (0.8, 0.999), "eps": 6.25e-10}
+    (group,) = optimizer.param_groups
+    assert {name: group[name] for name in expected} == expected
+
+
 @pytest.mark.parametrize("name", ["adam", "adamw", "adafactor"])
 def test_every_optimiser_lowers_a_loss(name):
     parameter = Parameter(torch.ones(4, 3))

@@ -5,7 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medsae.sae import SAEConfig, TrainConfig, build_sae
+from medsae.io import UserError
+from medsae.sae import SAEConfig, TrainConfig, build_sae, train_sae
 from medsae.sae.initialize import initialize
 from medsae.sae.schedule import active_k, averaging_weight, learning_rate
 from medsae.sae.trainer import Trainer
@@ -49,8 +50,9 @@ def test_k_falls_from_its_start_to_its_end_and_never_rises(k_start, share, n_ste
         assert found[-1] == 8
 
 
-def test_k_is_annealed_in_training(planted):
-    model = build_sae(SAEConfig(n_latents=96, k=3, normalization="none"), 24)
+@pytest.mark.parametrize("architecture", ["topk", "batch_topk", "matryoshka"])
+def test_k_is_annealed_in_training(planted, architecture):
+    model = build_sae(SAEConfig(architecture, 96, 3, normalization="none"), 24)
     initialize(model, planted[0](1000, 1), seed=0)
     trainer = Trainer(model, config(n_tokens=64 * 20, batch_size=64, k_start=9, k_anneal=0.5))
     l0 = []
@@ -58,6 +60,17 @@ def test_k_is_annealed_in_training(planted):
         trainer.step(batch)
         l0.append(trainer.take_window()["l0"])
     assert l0[0] == 9 and l0[10:] == [3] * 10 and l0 == sorted(l0, reverse=True)
+
+
+@pytest.mark.parametrize("architecture", ["relu", "gated", "jumprelu", "matryoshka_levels"])
+def test_annealing_where_there_is_no_single_k_is_refused(
+    shards, sae_config, train_config, tmp_path, architecture
+):
+    options = {"sizes": [8, 96], "level_k": [2, 3]} if architecture == "matryoshka_levels" else {}
+    sae = sae_config(architecture=architecture, options=options)
+    with pytest.raises(UserError, match=f"k_start .*'{architecture}'"):
+        train_sae(sae, train_config(10, k_start=9), *shards, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 @given(st.floats(0, 0.9999), st.integers(0, 10**6))

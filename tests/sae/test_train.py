@@ -15,13 +15,18 @@ from medsae.sae import (
     train_sae,
     train_saes,
 )
+from medsae.sae.checkpoint import save_state
 from medsae.sae.initialize import geometric_median, initialize
 from medsae.sae.latents import max_decoder_cosines
+from medsae.sae.resample import resample
 from medsae.sae.schedule import learning_rate
 from medsae.sae.selection import Arithmetic
 from medsae.sae.train import LATENTS_NAME, METRICS_NAME
 from medsae.sae.trainer import Trainer
 from medsae.store import ActivationStore
+
+TIMING = ("tokens_per_s", "peak_memory_mb")
+LEVELS = {"sizes": [32, 96], "level_k": [2, 3]}
 
 
 def same_weights(one, two):
@@ -99,6 +104,50 @@ def test_an_interrupted_run_ends_with_the_same_bits(
     assert whole.equals(broken)
 
 
+@pytest.mark.parametrize(
+    ("architecture", "options"),
+    [
+        *((name, {}) for name in ("topk", "batch_topk", "matryoshka")),
+        ("matryoshka_levels", {"sizes": [320, 640], "level_k": [2, 3]}),
+    ],
+)
+def test_so_does_one_that_resamples_and_takes_candidates_from_int8(
+    shards, sae_config, train_config, tmp_path, monkeypatch, architecture, options
+):
+    sae = sae_config(architecture=architecture, n_latents=640, k_aux=8, options=options)
+    train = train_config(
+        24, n_tokens=24 * 1024, batch_size=1024, dead_after_tokens=3000, resample_every=5,
+        checkpoint_every=4, log_every=3, validate_every=10, buffer_rows=3000, ema=0.9,
+    )  # fmt: skip
+    resampled, rounded, calls = [], [], []
+
+    def step(self, x, step=Trainer.step):
+        calls.append(1)
+        if len(calls) in (24 + 7, 24 + 19):
+            raise KeyboardInterrupt
+        step(self, x)
+
+    def resampling(*arguments):
+        resampled.append(arguments[4].numel())
+        resample(*arguments)
+
+    def rounding(*arguments, batch=candidates.RoundedBatch):
+        rounded.append(1)
+        return batch(*arguments)
+
+    monkeypatch.setattr(Trainer, "step", step)
+    monkeypatch.setattr("medsae.sae.trainer.resample", resampling)
+    monkeypatch.setattr(candidates, "RoundedBatch", rounding)
+    train_sae(sae, train, *shards, tmp_path / "whole")
+    assert sum(resampled) > 0 and bool(rounded) == has_fast_int8_products()
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            train_sae(sae, train, *shards, tmp_path / "broken")
+    train_sae(sae, train, *shards, tmp_path / "broken")
+    for name in ("best.safetensors", "latest.safetensors"):
+        assert same_weights(tmp_path / "whole" / name, tmp_path / "broken" / name)
+
+
 def test_a_finished_run_is_not_trained_again(
     shards, sae_config, train_config, tmp_path, monkeypatch
 ):
@@ -151,8 +200,22 @@ def test_training_stops_early_when_validation_no_longer_improves(
     assert best["val_nmse"] == metrics["val_nmse"].min() < metrics["val_nmse"].drop_nulls()[-1]
 
 
+@pytest.mark.parametrize(
+    ("sae", "train"),
+    [
+        ({}, {}),
+        ({}, {"optimizer": "adafactor"}),
+        ({"k": 1, "aux_coefficient": 0}, {"dead_after_tokens": 256, "resample_every": 8}),
+        ({"architecture": "batch_topk"}, {}),
+        ({"architecture": "matryoshka"}, {}),
+        ({"architecture": "matryoshka_levels", "options": LEVELS}, {}),
+        ({"architecture": "relu"}, {}),
+        ({"architecture": "gated"}, {}),
+        ({"architecture": "jumprelu"}, {}),
+    ],
+)
 def test_decoder_rows_keep_unit_length_for_a_whole_run(
-    shards, sae_config, train_config, tmp_path, monkeypatch
+    shards, sae_config, train_config, tmp_path, monkeypatch, sae, train
 ):
     from medsae.sae.trainer import Trainer
 
@@ -163,8 +226,8 @@ def test_decoder_rows_keep_unit_length_for_a_whole_run(
         worst.append(float((self.model.W_dec.detach().norm(dim=1) - 1).abs().max()))
 
     monkeypatch.setattr(Trainer, "step", watched)
-    train_sae(sae_config(), train_config(200), *shards, tmp_path / "run")
-    assert len(worst) == 200 and max(worst) < 1e-5
+    train_sae(sae_config(**sae), train_config(100, **train), *shards, tmp_path / "run")
+    assert len(worst) == 100 and max(worst) < 1e-5
 
 
 def test_saes_trained_together_equal_those_trained_apart(
@@ -177,6 +240,35 @@ def test_saes_trained_together_equal_those_trained_apart(
         alone = tmp_path / f"{folder.name}-alone"
         train_sae(config, train_config(60), *shards, alone)
         assert same_weights(folder, alone)
+
+
+def test_saes_of_which_one_saved_later_than_the_other_end_with_the_same_bits(
+    shards, sae_config, train_config, tmp_path, monkeypatch
+):
+    configs = [sae_config(), sae_config(architecture="batch_topk", n_latents=64, k=2)]
+    train = train_config(60, checkpoint_every=20, validate_every=30, log_every=7)
+    whole, broken = ([tmp_path / run / name for name in "ab"] for run in ("whole", "broken"))
+    train_saes(configs, train, *shards, whole)
+
+    calls = []
+
+    def failing(*arguments):
+        save_state(*arguments)
+        calls.append(1)
+        if len(calls) == 3:  # the first at step 40, before the second is
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("medsae.sae.train.save_state", failing)
+    with pytest.raises(KeyboardInterrupt):
+        train_saes(configs, train, *shards, broken)
+    newest = [max(path.stem for path in folder.glob("step_*")) for folder in broken]
+    assert newest == ["step_0000000040", "step_0000000020"]
+    train_saes(configs, train, *shards, broken)
+    for one, two in zip(whole, broken, strict=True):
+        assert same_weights(one / "best.safetensors", two / "best.safetensors")
+        assert same_weights(one / "latest.safetensors", two / "latest.safetensors")
+        metrics = (pl.read_parquet(folder / METRICS_NAME).drop(TIMING) for folder in (one, two))
+        assert next(metrics).equals(next(metrics))
 
 
 def test_damage_to_a_state_is_named(shards, sae_config, train_config, tmp_path):

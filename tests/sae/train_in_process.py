@@ -2,7 +2,7 @@
 
 import json
 import os
-import signal
+import shutil
 import sys
 from pathlib import Path
 
@@ -14,19 +14,20 @@ from medsae.sae.launch import Request, train
 FILE_OPERATIONS = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir")
 
 
-def die_before_operation(number: int, folder: str) -> None:
-    """SIGKILL this process just before it changes a file in ``folder`` for the n-th time."""
-    left = number
+def copy_before_operations(folder: str, copies: str) -> None:
+    """Copy ``folder`` to ``copies``/n just before this process changes a file in it."""
+    n, copying = 0, False
 
     def hook(event, arguments):
-        nonlocal left
-        if event not in FILE_OPERATIONS or not str(arguments[0]).startswith(folder):
+        nonlocal n, copying
+        if copying or event not in FILE_OPERATIONS or not str(arguments[0]).startswith(folder):
             return
         if event == "open" and not arguments[2] & (os.O_WRONLY | os.O_RDWR):
             return
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+        copying = True
+        if Path(folder).exists():
+            shutil.copytree(folder, f"{copies}/{n}", ignore=shutil.ignore_patterns("tensorboard"))
+        n, copying = n + 1, False
 
     sys.addaudithook(hook)
 
@@ -35,7 +36,7 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     request = json.loads(Path(sys.argv[1]).read_text())
     if len(sys.argv) > 2:
-        die_before_operation(int(sys.argv[2]), request["folder"])
+        copy_before_operations(request["folder"], sys.argv[2])
     train(
         Request(
             [SAEConfig.from_dict(request["sae"])],

@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 import time
 import weakref
 
@@ -26,6 +29,31 @@ def test_shards_form_one_row_space(write_shards):
     assert store.rows(torch.tensor([14, 0, 5, 4, 12]))[:, 0].tolist() == [14, 0, 5, 4, 12]
     assert [b.shape[0] for b in store.batches(4)] == [4, 4, 4, 3]
     assert torch.cat(list(store.batches(4, start=2)))[:, 0].tolist() == list(range(2, 15))
+
+
+READER = """
+import resource, sys
+import torch
+from medsae.store import ActivationStore
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+store = ActivationStore(sys.argv[1:])
+batches = {
+    "in order": list(store.batches(50)),
+    "shuffled": [batch for batch, _ in zip(store.shuffled(50, 0, 100, n_threads=2), range(6))],
+    "resident": [batch for batch, _ in zip(store.shuffled(50, 0, 300), range(6))],
+    "by number": [store.rows(torch.arange(300))],
+}
+for name, read in batches.items():
+    assert torch.cat(read)[:, 0].sort().values.tolist() == list(range(300)), name
+"""
+
+
+def test_there_may_be_more_shards_than_open_files(write_shards, pytestconfig):
+    environment = os.environ | {"PYTHONPATH": str(pytestconfig.rootpath / "workflow/scripts")}
+    command = [sys.executable, "-c", READER, *map(str, write_shards([3] * 100))]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_shards_that_differ_are_refused(write_shards):

@@ -21,7 +21,7 @@ with job(snakemake):
         "delta_ce": delta_ce_table(snakemake.input.deltas),
     }
     params = snakemake.params
-    results = fit_study(tables, params.seed, params.random_models, params.controls)
+    results = fit_study(tables, params.seed, params.random_models, params.untrained)
     for name in results.models:
         save_models(files[f"model_{name}"], results.models[name])
         with atomic_path(files[name]) as path:

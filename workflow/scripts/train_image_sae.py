@@ -26,7 +26,8 @@ with job(snakemake):
         rows = sum(open_shard(path).n_rows for path in shards["train"])
         training["n_tokens"] = snakemake.params.epochs * rows
     # How the work is done is no param: changing it trains nothing again.
-    training |= parse_config(snakemake.config).imaging.saes.training.runtime()
+    configured = parse_config(snakemake.config).image_sae(snakemake.wildcards.sae)
+    training |= configured.training.runtime()
     train_and_publish(
         SAEConfig(**settings),
         TrainConfig(**training, seed=snakemake.params.seed),
@@ -34,4 +35,6 @@ with job(snakemake):
         shards["val"],
         snakemake.params.checkpoints,
         snakemake.output,
+        configured.n_processes,
+        snakemake.threads,
     )

@@ -19,9 +19,10 @@ with job(snakemake):
     run = Run(
         corpus=params.corpus,
         random_models=frozenset(params.random_models),
-        controls=params.controls,
+        untrained=params.untrained,
         ner_name=params.ner_name,
         synthetic=params.synthetic,
+        sense_source=params.sense_source,
         summaries=[load(path) for path in source.summaries],
         jaccard=read_all(source.jaccard),
         notes=load(source.notes),

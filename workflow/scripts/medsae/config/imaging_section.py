@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from medsae.config.imaging_evaluation_section import ImageEvaluation, Interpretation
-from medsae.config.sae_section import Sae, SaeTraining
+from medsae.config.sae_section import Sae, SaeTraining, check_k_start
 from medsae.config.section import RUNTIME, FolderName, Section
 
 Plane = Literal["axial", "coronal", "sagittal"]
@@ -217,6 +217,7 @@ class ImageSaes(Section):
                 raise ValueError(f"dictionaries: {sizes} must rise from level to level")
             if not any(_fits(sizes, k) for k in self.k):
                 raise ValueError(f"no entry of k fits the dictionary {sizes}")
+        check_k_start(self.architecture, self.training)
         return self
 
     def grid(self) -> list[Sae]:

@@ -41,6 +41,11 @@ def as_minutes(seconds: float, attempt: int = 1) -> int:
     return attempt * (START_MIN + ceil(TIME_MARGIN * seconds / 60))
 
 
+def _of_processes(sae: Sae, own: float, state: float) -> float:
+    """Bytes of the processes of a training: ``own`` each, ``state`` each or, with GPUs, once."""
+    return sae.n_processes * own + (1 if sae.gpus else sae.n_processes) * state
+
+
 def _bytes(path: str | Path) -> int:
     """Size of a file, or of the largest file of a folder."""
     place = Path(path)
@@ -115,8 +120,7 @@ class Requests:
         model, first = self._model(wildcards), saes[0]
         state = sum(estimates.sae_training_device_bytes(sae, model.size.d_model) for sae in saes)
         own = estimates.process_bytes(first.gpus) + estimates.shuffle_buffer_bytes(first, model)
-        copies = 1 if first.gpus else first.n_processes
-        return as_mb(first.n_processes * own + copies * state, attempt)
+        return as_mb(_of_processes(first, own, state), attempt)
 
     def sae_training_runtime_min(self, wildcards: Any, attempt: int = 1) -> int:
         """Time of the training of one SAE."""
@@ -173,11 +177,11 @@ class Requests:
         return as_mb(IMAGE_ENCODER_BYTES, attempt)
 
     def image_sae_memory_mb(self, wildcards: Any, attempt: int = 1) -> int:
-        """Host memory of an SAE on embeddings: its state and the shuffle buffer."""
+        """Host memory of an SAE on embeddings, as that of one on hidden states."""
         sae = self._config.image_sae(wildcards.sae)
         state = estimates.sae_training_device_bytes(sae, IMAGE_WIDTH)
-        buffer = 4 * IMAGE_WIDTH * sae.training.buffer_rows
-        return as_mb(estimates.process_bytes(sae.gpus) + state + buffer, attempt)
+        own = estimates.process_bytes(sae.gpus) + 4 * IMAGE_WIDTH * sae.training.buffer_rows
+        return as_mb(_of_processes(sae, own, state), attempt)
 
     def _encoding_runtime_min(
         self, wildcards: Any, input: Any, shards: Iterable[str], attempt: int

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     Architecture = str
 else:
     Architecture = Literal[tuple(_MODULES)]
+ANNEALED = ("topk", "batch_topk", "matryoshka")  # those with one k; the engine's, as a test holds
 
 
 class SaeTraining(Section):
@@ -143,3 +144,16 @@ class Sae(Section):
                 f"k {self.k} is larger than n_latents {self.n_latents}: lower k or raise n_latents"
             )
         return self
+
+    @model_validator(mode="after")
+    def _k_is_annealed_where_there_is_one(self) -> "Sae":
+        check_k_start(self.architecture, self.training)
+        return self
+
+
+def check_k_start(architecture: str, training: SaeTraining) -> None:
+    """Raise ``ValueError`` if k is to be annealed where training selects by something else."""
+    if training.k_start is not None and architecture not in ANNEALED:
+        raise ValueError(
+            f"training.k_start is for {', '.join(ANNEALED)}, not for {architecture}: leave it out"
+        )

@@ -88,7 +88,8 @@ class LanguageModel(Section):
     random_weights: bool = Field(
         False,
         description="Keep the architecture and tokenizer but draw the weights at random: the "
-        "control for what lexical context alone explains.",
+        "control for what lexical context alone explains. A model is compared with that of the "
+        "same `source`, else with the first.",
     )
     dtype: Literal["float32", "bfloat16", "float16"] = Field(
         "bfloat16", description="Precision the model computes in."
@@ -213,7 +214,7 @@ class Config(Section):
         return next(model for model in self.models if model.name == name)
 
     @property
-    def controls(self) -> dict[str, str]:
+    def untrained(self) -> dict[str, str]:
         """Of each model with trained weights, the one with random weights it is compared with.
 
         The same network, where it is among the models, else the first with random weights.

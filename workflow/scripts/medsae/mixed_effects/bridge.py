@@ -68,14 +68,14 @@ def fit(
     formula: str,
     engine: str,
     cluster: str = "",
-    references: Mapping[str, Mapping[str, str]] | None = None,
+    references: Mapping[str, str] | None = None,
 ) -> Fit:
     """Fit ``formula`` to ``table`` with ``engine``: lm, lmer, beta (logit) or gamma (log).
 
-    With ``cluster``, a column, the fixed effects' errors, p and intervals are robust to whatever
-    rows of one cluster share and to unequal spread (CR2; Pustejovsky and Tipton 2018).
-    ``references``: of a column the level that each further one is compared with, which has to be
-    the first or one that is compared with the first; of other columns it is the first.
+    With ``cluster``, a column, errors, p and intervals of an lm or lmer are robust to whatever rows
+    of one cluster share and to unequal spread (CR2; Pustejovsky and Tipton 2018).
+    ``references``: the level that each further level of the column ``model`` is compared with: the
+    first, or one that is compared with the first. Without it, and for other columns, the first.
 
     String and Enum columns become factors, an Enum with its categories in their order.
     Raises ``UserError`` when R or one of its packages is missing; data that R cannot fit
@@ -136,7 +136,7 @@ def _apt(names: Any) -> str:
     return " ".join(["r-base-core", *(R_PACKAGES[name] for name in names)])
 
 
-def _data_frame(table: pl.DataFrame, references: Mapping[str, Mapping[str, str]]) -> Any:
+def _data_frame(table: pl.DataFrame, references: Mapping[str, str]) -> Any:
     robjects = _r()
     columns = {}
     for column in table:
@@ -150,9 +150,8 @@ def _data_frame(table: pl.DataFrame, references: Mapping[str, Mapping[str, str]]
             factor = robjects.FactorVector(
                 robjects.StrVector(present.to_list()), levels=robjects.StrVector(levels)
             )
-            if column.name in references and len(levels) > 1:
-                coding = _coding(levels, references[column.name])
-                factor = robjects.r["contrasts<-"](factor, value=coding)
+            if column.name == "model" and references:
+                factor = robjects.r["contrasts<-"](factor, value=_coding(levels, references))
             columns[column.name] = factor
     return robjects.DataFrame(columns)
 

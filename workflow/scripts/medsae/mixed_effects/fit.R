@@ -22,7 +22,7 @@ fit_model <- function(data, formula, engine, cluster = "") {
   if (inherits(fit, "error")) return(not_estimable(conditionMessage(fit)))
   judge <- if (inherits(fit, "merMod")) judge_lme4 else if (inherits(fit, "lm")) judge_lm else judge_glmmtmb
   judged <- judge(fit)
-  coefficients <- tryCatch(tidy_model(fit, data[[cluster]]), error = function(e) e)
+  coefficients <- tryCatch(tidy_model(fit, if (nzchar(cluster)) data[, cluster]), error = function(e) e)
   if (inherits(coefficients, "error")) return(not_estimable(conditionMessage(coefficients)))
   list(
     model = fit,

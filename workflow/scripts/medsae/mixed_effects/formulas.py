@@ -4,10 +4,10 @@ A term that is constant in the data (one model, one layer, one lemma), or that i
 combination of the terms before it, is dropped, and the fit says so and why. A constant contrast
 of interest is not dropped: without it there is no question left, so nothing is fitted.
 
-Where models were not studied at the same layers (10 and 20 of one, 8 and 16 of another), the layer
-cannot be one factor beside the model. Layers are nested in it: each further layer of a model
-against its first, centred within the model, so that models are compared on average over their own
-layers.
+Layers of several models are nested in them: each further layer of a model against its first,
+centred within the model, so that models are compared on average over their own layers. As one
+factor beside the model the layer would be that of random weights too; where models were not
+studied at the same layers (10 and 20 of one, 8 and 16 of another) it cannot be one.
 """
 
 import re
@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
+
+from medsae.mixed_effects.data import PLACE
 
 INTERCEPT = "(Intercept)"
 MIN_LEMMAS = 3
@@ -91,7 +93,10 @@ def build_formula(spec: Specification, table: pl.DataFrame) -> Formula:
         return Formula("", "", "there are no rows", table, False, spec.engine, "")
     few: list[str] = []
     if spec.by_lemma:
-        table, few = _without_small_models(table)
+        kept, few = _without_small_places(spec, table)
+        if kept.is_empty():
+            return Formula("", "", _few_terms(spec, table), table, False, spec.engine, "")
+        table = kept
     interest = [name for name in spec.interest if table[name].n_unique() > 1]
     dropped = few + [f"{name} (constant)" for name in spec.interest if name not in interest]
     reason = _reason(spec, table, interest)
@@ -107,7 +112,7 @@ def build_formula(spec: Specification, table: pl.DataFrame) -> Formula:
             dropped.append(_why(table, spec.crossed))
     for name in spec.additive:
         names = [name]
-        if name == "layer" and not _adds(fixed, table, names) and table[name].n_unique() > 1:
+        if name == "layer" and _is_nested(spec, table, fixed):
             table, layers = nested_layers(table)
             names = list(layers)
             note = "layer nested in model: models are compared on average over their layers"
@@ -132,19 +137,30 @@ def build_formula(spec: Specification, table: pl.DataFrame) -> Formula:
     return Formula(text, ", ".join(dropped), reason, table, crossed, engine, note, layers)
 
 
-def _without_small_models(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
-    """``table`` without models of fewer than `MIN_LEMMAS` terms, and which these are.
+def _without_small_places(
+    spec: Specification, table: pl.DataFrame
+) -> tuple[pl.DataFrame, list[str]]:
+    """``table`` without models and layers of fewer than `MIN_LEMMAS` terms, and which these are.
 
-    A few terms of one model would be tested against the spread of the others'. Where every model
-    has few, all stay.
+    Terms of each kind, where kinds are compared. A few terms would be tested against the spread of
+    the others', and one alone would have none: robust errors take it for certain.
     """
-    n_terms = pl.col("lemma").n_unique().over("model")
-    small = table.filter(n_terms < MIN_LEMMAS)
-    if small.is_empty() or small.height == table.height:
-        return table, []
-    kept = table.filter(n_terms >= MIN_LEMMAS)
-    names = small["model"].cast(pl.String).unique().sort()
-    return kept, [f"{name} (fewer than {MIN_LEMMAS} terms)" for name in names]
+    kinds = table.select(spec.interest).n_unique() if spec.interest else 1
+    large = (
+        table.group_by(*PLACE, *spec.interest)
+        .agg(pl.col("lemma").n_unique().alias("n"))
+        .filter(pl.col("n") >= MIN_LEMMAS)
+        .group_by(PLACE)
+        .len()
+        .filter(pl.col("len") == kinds)
+    )
+    kept = table.join(large, on=PLACE, how="semi", maintain_order="left")
+    gone = table.join(large, on=PLACE, how="anti")
+    whole = gone.join(kept, on="model", how="anti")
+    names = whole.select(pl.col("model").cast(pl.String)).unique().to_series().to_list()
+    parts = gone.join(whole, on="model", how="anti").select(PLACE).unique().rows()
+    names += [f"{model} layer {layer} {sae}" for model, layer, sae in parts]
+    return kept, [f"{name} (fewer than {MIN_LEMMAS} terms)" for name in sorted(names)]
 
 
 def nested_layers(table: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, str]]:
@@ -159,6 +175,14 @@ def nested_layers(table: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, str]]:
             columns.append(pl.when(pl.col("model") == model).then(here).otherwise(0.0).alias(name))
             layers_of[name] = f"layer {layer} − {layers[0]}, {model}"
     return table.with_columns(columns), layers_of
+
+
+def _is_nested(spec: Specification, table: pl.DataFrame, fixed: np.ndarray) -> bool:
+    """Whether layers are layers of a model: where models differ in theirs, and in planned tests."""
+    if table["layer"].n_unique() < 2:
+        return False
+    several = table["model"].n_unique() > 1
+    return (spec.by_lemma and several) or not _adds(fixed, table, ["layer"])
 
 
 def _random(
@@ -184,12 +208,18 @@ def _why(table: pl.DataFrame, name: str) -> str:
     return f"{name} ({'constant' if constant else 'follows from the terms before it'})"
 
 
+def _few_terms(spec: Specification, table: pl.DataFrame) -> str:
+    """Why no model and layer has enough terms."""
+    by_kind = table.group_by(*PLACE, *spec.interest).agg(pl.col("lemma").n_unique().alias("n"))
+    fewest = by_kind.sort("n", *PLACE, *spec.interest).row(0, named=True)
+    kinds = "".join(f"{fewest[name]} " for name in spec.interest)
+    return f"{fewest['n']} {kinds}terms, fewer than {MIN_LEMMAS}"
+
+
 def _reason(spec: Specification, table: pl.DataFrame, interest: list[str]) -> str:
     response = _inner(spec.left)
     if table[response].n_unique() == 1:
         return f"{response} does not vary"
-    if spec.by_lemma and (n := table["lemma"].n_unique()) < MIN_LEMMAS:
-        return f"{n} terms, fewer than {MIN_LEMMAS}"
     if not interest and not spec.difference:
         only = ", ".join(f"{name} is always {table[name][0]}" for name in spec.interest)
         return only or "there is no contrast"

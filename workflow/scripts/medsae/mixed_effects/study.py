@@ -7,9 +7,9 @@ Planned tests are over terms (``medsae.mixed_effects.aggregate``; ``m``: languag
     ΔCE contrasts       ~ log(activation) + m + layer + sae + (1 | lemma) + (1 | lemma : m)
 
 Their p and intervals are cluster-robust over terms: Δ of random weights spreads a quarter as much
-as Δ of a trained model, which one residual variance cannot say. A model is compared with its
-control, the same network with random weights, or, without one, with the first of random weights;
-layers are compared within their model. A model with fewer than three terms takes no part.
+as Δ of a trained model, which one residual variance cannot say. A model is compared with
+the same network with random weights or, without it, with the first model of random weights; layers
+are compared within their model. A layer of a model with fewer than three terms takes no part.
 
 Δ overlap is that of all pairs of a term. Unaggregated, the formulas over a sample of the pairs, and
 over occurrences, whose coefficients are kept but not tested:
@@ -34,6 +34,7 @@ response is itself a contrast) and covariates are not tests.
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from itertools import product
+from types import MappingProxyType
 
 import numpy as np
 import polars as pl
@@ -110,12 +111,12 @@ def fit_study(
     tables: dict[str, pl.DataFrame],
     seed: int,
     random_models: Collection[str] = (),
-    controls: Mapping[str, str] | None = None,
+    untrained: Mapping[str, str] = MappingProxyType({}),
 ) -> Results:
     """Fit every specification to ``tables``: overlap, jaccard, entropy, delta_ce (see ``data``).
 
-    Models are compared with their control, if ``controls`` has one: another model of the tables;
-    else with the first of ``random_models``, or the first by name if there is none.
+    In planned tests a model is compared with the one of ``random_models`` that ``untrained`` names
+    for it; else with the first of them, or with the first model by name if there is none.
     What cannot be estimated is a row with status "not estimable" and the reason; a singular
     fit or one that did not converge keeps its numbers and says so in ``status``.
     """
@@ -128,11 +129,13 @@ def fit_study(
         available = prepared_rows(spec, tables[spec.table])
         table = sample_rows(available, seed, spec.response, spec.specification)
         formula = build_formula(spec, table)
+        # the published coefficients are against the first model, as published
+        twins = untrained if spec.specification == PLANNED else {}
+        references = _references(formula.data, twins)
         if formula.reason:
             result = not_estimable(formula.reason)
         else:
             rows = _in_bounds(spec, formula.data)
-            references = {"model": _references(formula.data, controls or {})}
             result = fit(rows, formula.text, formula.engine, spec.cluster, references)
         status = _status(result)
         about = {
@@ -143,7 +146,7 @@ def fit_study(
         fits.append(_fit_row(about, formula, result, status, table.height, available.height))
         coefficients[spec.metric].append(_coefficient_rows(about, formula, result, status))
         if spec.specification != UNAGGREGATED:
-            contrasts.append(_contrast_rows(spec, formula, controls or {}, about, result, status))
+            contrasts.append(_contrast_rows(spec, formula, references, about, result, status))
         diagnostics.append(diagnostic_rows(about, result, seed))
         models[spec.metric][f"{spec.response} {spec.specification}"] = result
     return Results(
@@ -231,12 +234,12 @@ def _coefficient_rows(
 def _contrast_rows(
     spec: Specification,
     formula: Formula,
-    controls: Mapping[str, str],
+    references: Mapping[str, str],
     about: dict[str, str],
     result: Fit,
     status: str,
 ) -> pl.DataFrame:
-    names = _planned_terms(spec, formula, _references(formula.data, controls))
+    names = _planned_terms(spec, formula, references)
     return (
         result.coefficients.filter(pl.col("effect") == "fixed", pl.col("term").is_in(list(names)))
         .with_columns(
@@ -270,7 +273,11 @@ def _planned_terms(
     for variables in sets:
         if not set(variables) & {*spec.planned, *([crossed] if spec.difference else [])}:
             continue
-        for chosen in product(*(options[name][1:] for name in variables)):
+        others = {name: options[name][1:] for name in variables}
+        if crossed in others:  # how models of random weights differ is no question of the study
+            trained = [level for level in others[crossed] if level not in references.values()]
+            others[crossed] = trained
+        for chosen in product(*others.values()):
             pairs = list(zip(variables, chosen, strict=True))
             words = [
                 LABELS.get((name, level)) or f"{level} − {references[level]}"
@@ -284,11 +291,11 @@ def _planned_terms(
     return terms
 
 
-def _references(table: pl.DataFrame, controls: Mapping[str, str]) -> dict[str, str]:
+def _references(table: pl.DataFrame, untrained: Mapping[str, str]) -> dict[str, str]:
     """The model of ``table`` that each but the first is compared with."""
     first, *others = _levels(table, "model") or [""]
     present = {first, *others}
-    return {name: controls[name] if controls.get(name) in present else first for name in others}
+    return {name: untrained[name] if untrained.get(name) in present else first for name in others}
 
 
 def _levels(table: pl.DataFrame, name: str) -> list[str]:

@@ -14,6 +14,11 @@ which is the coefficient of own sense in a regression of d with an intercept per
 Σ_i x_i d_i / Σ_i x_i² with x the indicator of own sense centred within each latent, so a patient's
 part in it is a sum over the patient's rows. Intervals and p-values come from subsets of patients
 (``medsae.statistics.subsets``); the p-values are one-sided: removal hurts more.
+
+``did`` is of the whole loss. Linked latents also fire more strongly at their own sense, and if ΔCE
+is proportional to activation that alone makes ``did`` positive. How much more strongly says
+``activation_on_over_off``, which is ``did`` of ln activation, exponentiated: same latents, same
+weights, same patients.
 """
 
 from dataclasses import dataclass
@@ -32,7 +37,8 @@ ALL_TERMS = "all terms"
 """``lemma`` of the row over all terms and senses together."""
 
 CELLS = ("linked_on", "random_on", "linked_off", "random_off")
-ESTIMATES = (*CELLS, "contrast", "did")
+LOG_ESTIMATE = "activation_on_over_off"
+ESTIMATES = (*CELLS, "contrast", "did", LOG_ESTIMATE)
 
 NO_LATENT = "no confirmed sense-linked latent"
 FEW_ON = f"its latents fire at the term in fewer than {MIN_PATIENTS} patients"
@@ -55,8 +61,11 @@ def summarize_ablation(
     of a latent and an occurrence that gave no row, because the latent does not fire in the
     re-read window or no token follows the term. ``activation_ratio_on`` and ``_off``:
     geometric mean of the linked latent's activation over its control's, 1 where strengths
-    match. ``pvalue`` and ``qvalue`` are of ``did``, ``pvalue_contrast`` and
-    ``qvalue_contrast`` of ``contrast``; q over the senses. The cells are means over all rows,
+    match. ``activation_on_over_off``: of its own activation, where its sense is meant over
+    where another is. ``pvalue`` and ``qvalue`` are of ``did``, ``pvalue_contrast`` and
+    ``qvalue_contrast`` of ``contrast``; q over the senses. ``smallest_q`` and
+    ``smallest_q_contrast``: what the sense could reach alone if all its patients agreed.
+    ``n_patients_on``: patients that ``contrast`` rests on. The cells are means over all rows,
     whichever latent, so ``did`` is not made of them. Estimates without enough patients are
     null, with the ``reason``.
     """
@@ -77,8 +86,12 @@ def summarize_ablation(
     for name in ("value", "value_contrast"):
         p = pl.when(of_a_sense).then(pl.col(f"p{name}")).fill_null(np.nan)
         q = benjamini_hochberg(result.select(p).to_series().to_numpy())
-        result = result.with_columns(pl.Series(f"q{name}", q).fill_nan(None))
-    return result
+        smallest = pl.col(f"smallest_p{name}") * (~np.isnan(q)).sum()
+        result = result.with_columns(
+            pl.Series(f"q{name}", q).fill_nan(None),
+            pl.when(of_a_sense).then(smallest.clip(upper_bound=1)).alias(f"smallest_p{name}"),
+        )
+    return result.rename(lambda name: name.replace("smallest_pvalue", "smallest_q"))
 
 
 def paired(deltas: pl.DataFrame) -> pl.DataFrame:
@@ -143,7 +156,7 @@ def within_latents(
 def _summary_row(
     table: pl.DataFrame, chosen: pl.DataFrame, n_subsets: int, rng: np.random.Generator
 ) -> dict[str, float | int | str | None]:
-    estimates, n_compared = _estimate(table, n_subsets, rng)
+    estimates, n_compared, n_patients_on = _estimate(table, n_subsets, rng)
     if chosen.is_empty():
         estimates["reason"] = NO_LATENT
     occurrences, ratios = [], []
@@ -161,6 +174,7 @@ def _summary_row(
         "n_occurrences": occurrences[0],
         "n_occurrences_off": occurrences[1],
         "n_patients": table["patient_id"].n_unique(),
+        "n_patients_on": n_patients_on,
         "n_pairs": table.height,
         "n_without_control": table["random"].null_count(),
         "n_silent": chosen.height - table.height,
@@ -169,10 +183,11 @@ def _summary_row(
 
 def _estimate(
     table: pl.DataFrame, n_subsets: int, rng: np.random.Generator
-) -> tuple[dict[str, float | int | str | None], int]:
-    """Cells, contrast and did with intervals and p-values, and the latents that did compares."""
+) -> tuple[dict[str, float | int | str | None], int, int]:
+    """`ESTIMATES` with intervals and p-values, the number of latents that did compares and of
+    patients that contrast rests on."""
     if table.is_empty():
-        return {"reason": FEW_ON}, 0
+        return {"reason": FEW_ON}, 0, 0
     patient = table["patient_id"].rle_id().to_numpy().astype(np.intp)
     n_patients = int(patient[-1]) + 1
     on = table["on_sense"].to_numpy()
@@ -195,42 +210,51 @@ def _estimate(
     latent = codes_of(
         table.select(pl.concat_str("lemma", "sense", "latent_id", separator="\t")).to_series()
     )
-    within = within_latents(
-        difference[has_control],
-        on[has_control],
-        latent[has_control],
-        patient[has_control],
-        n_patients,
+    within, strength = (
+        within_latents(
+            values[has_control],
+            on[has_control],
+            latent[has_control],
+            patient[has_control],
+            n_patients,
+        )
+        for values in (difference, np.log(table["activation"].to_numpy()))
     )
+    # no data of these patients give a smaller p than scores that are all positive
+    positive = [counts[4], within.denominator]
+    sums = [by_patient(rows, values) for rows, values in cells]
     ratios = subset_ratios(
-        np.stack([*(by_patient(rows, values) for rows, values in cells), within.numerator]),
-        np.stack([*counts, within.denominator]),
+        np.stack([*sums, within.numerator, strength.numerator, *positive]),
+        np.stack([*counts, within.denominator, strength.denominator, *positive]),
         n_subsets,
         rng,
     )
     enough = [(count > 0).sum() >= MIN_PATIENTS for count in counts]
-    enough.append(min(within.n_patients_on, within.n_patients_off) >= MIN_PATIENTS)
+    enough += [min(within.n_patients_on, within.n_patients_off) >= MIN_PATIENTS] * 2
     result: dict[str, float | int | str | None] = {"reason": None}
     for index, name in enumerate(ESTIMATES):
         if enough[index]:
             for suffix in ("value", "low", "high"):
                 value = float(getattr(ratios, suffix)[index])
+                value = float(np.exp(value)) if name == LOG_ESTIMATE else value
                 key = name if suffix == "value" else f"{name}_{suffix}"
                 result[key] = None if np.isnan(value) else value
-    for index, name, few in ((4, "pvalue_contrast", FEW_ON), (5, "pvalue", FEW_OFF)):
-        p = float(ratios.pvalue[index])
+    contrast, did, _, *smallest = ratios.pvalue[len(CELLS) :].tolist()
+    tests = ((4, "pvalue_contrast", FEW_ON, contrast), (5, "pvalue", FEW_OFF, did))
+    for (index, name, few, p), smallest_p in zip(tests, smallest, strict=True):
         if not enough[index]:
             result["reason"] = result["reason"] or few
         elif np.isnan(p):
             result["reason"] = result["reason"] or NOTHING_CHANGES
         else:
             result[name] = p
-    return result, within.n_latents
+            result[f"smallest_{name}"] = smallest_p
+    return result, within.n_latents, int((counts[4] > 0).sum())
 
 
 def _schema() -> dict[str, type[pl.DataType]]:
     numbers = [f"{name}{suffix}" for name in ESTIMATES for suffix in ("", "_low", "_high")]
-    tests = ("pvalue", "qvalue", "pvalue_contrast", "qvalue_contrast")
+    tests = [f"{of}value{which}" for which in ("", "_contrast") for of in ("p", "q", "smallest_p")]
     ratios = ("activation_ratio_on", "activation_ratio_off")
     counts = (
         "n_latents",
@@ -238,6 +262,7 @@ def _schema() -> dict[str, type[pl.DataType]]:
         "n_occurrences",
         "n_occurrences_off",
         "n_patients",
+        "n_patients_on",
         "n_pairs",
         "n_without_control",
         "n_silent",

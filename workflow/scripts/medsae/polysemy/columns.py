@@ -175,7 +175,8 @@ SENSE_LINKED = (
     *SOURCE,
 )
 """``n_permutations``: what the test took; ``smallest_q``: of a single latent that no permutation
-reaches; ``reason``: why there is no p."""
+reaches; ``reason``: why there is no p. A row with ``sense`` and ``latent_id`` null is of a term
+without a latent to test."""
 
 SINGLE_PROBES = (
     "latent_id",
@@ -208,11 +209,7 @@ SENSE_PROBES = (
     "lemma",
     "sense",
     "auroc",
-    "auroc_low",
-    "auroc_high",
     "ap",
-    "ap_low",
-    "ap_high",
     "prevalence",
     "ap_lift",
     "precision_at_k",
@@ -243,6 +240,7 @@ AGREEMENT = (
     "n_both",
     "n_agree",
     "n_abstained",
+    "n_sense",
     "kappa",
     "kappa_low",
     "kappa_high",
@@ -311,9 +309,10 @@ RETRIEVAL_SUMMARY = (
 )
 """``delta_P@1_ci`` is half the width of the 95 % interval, over patients as queries and as
 candidates. ``p_value`` is McNemar's, as published, which takes queries for
-independent; ``p_clustered`` is of flipping the signs of all of a patient's differences, and
+independent; ``p_clustered`` is Student's, of the same error as that interval, and
 ``p_adjusted`` Holm's correction of it over the k; null, with the ``reason``, where no first hit
-changes. Where nothing could be estimated one row has k null and the ``reason``."""
+changes or patients are too few. Where nothing could be estimated one row has k null and the
+``reason``."""
 
 RETRIEVAL_BASELINES = (
     *SOURCE,

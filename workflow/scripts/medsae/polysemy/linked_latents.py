@@ -9,7 +9,8 @@ every lemma × sense × latent test of the SAE. A discovered latent (q ≤ 0.05)
 the same test on the other patients has q ≤ 0.05 over the discovered ones. That test is run
 for latents with p ≤ 0.05 only, among which all the discovered are. Where no permutation can
 change anything (all patients have the same sequence of senses, or the latent fires always or
-never) there is no p, and ``reason`` says so; such a test does not count for q.
+never) there is no p, and ``reason`` says so; such a test does not count for q. A term without a
+latent to test has one row, without sense and latent, that says why.
 
 Also given: the log odds ratio with Haldane's ½ added to each cell, and the p of the published
 analysis (Fisher's exact test, which takes occurrences for independent).
@@ -67,34 +68,43 @@ def find_sense_linked_latents(latents: str | Path, statistics: dict[str, int]) -
     n_tests = sum(
         len(candidates.latents) * candidates.n_testable
         for sample in _samples(latents, statistics)
-        if (candidates := find_candidates(sample, statistics["seed"])) is not None
+        if isinstance(candidates := find_candidates(sample, statistics["seed"]), Candidates)
     )
     n_permutations = permutations_needed(n_tests, ALPHA, statistics["n_permutations"])
-    parts = [
-        tested_latents(sample, statistics | {"n_permutations": n_permutations})
-        for sample in progress(_samples(latents, statistics), "sense-linked latents")
-    ]
-    source = {name: pl.lit(value) for name, value in source_of(latents).items()}
-    table = pl.concat([part for part in parts if part is not None] or [_empty()])
-    table = _judge(table, n_permutations).filter(
+    parts: list[pl.DataFrame] = []
+    untested: list[tuple[str, str]] = []
+    for sample in progress(_samples(latents, statistics), "sense-linked latents"):
+        tested = tested_latents(sample, statistics | {"n_permutations": n_permutations})
+        if isinstance(tested, str):
+            untested.append((sample.latents.lemma, tested))
+        else:
+            parts.append(tested)
+    table = _judge(pl.concat(parts or [_empty()])).filter(
         (
             (pl.col("presence_rate") >= SHOWN_RATE)
             & (pl.col("presence_rate_diff") >= SHOWN_DIFFERENCE)
         )
         | pl.col("discovered")
     )
+    why = {"lemma": pl.String, "reason": pl.String}
+    table = pl.concat([table, pl.DataFrame(untested, why, orient="row")], how="diagonal")
     table = table.sort(
         ["lemma", "sense", "confirmed", "presence_rate_diff", "latent_id"],
         descending=[False, False, True, True, False],
     )
-    return tidy(table.with_columns(**source).select(SENSE_LINKED))
+    smallest_q = min(1.0, n_tests / (1 + n_permutations)) if n_tests else None
+    return tidy(
+        table.with_columns(
+            pl.lit(n_tests).cast(pl.Int64).alias("n_tests"),
+            pl.lit(smallest_q, pl.Float64).alias("smallest_q"),
+            **{name: pl.lit(value) for name, value in source_of(latents).items()},
+        ).select(SENSE_LINKED)
+    )
 
 
 def _samples(latents: str | Path, statistics: dict[str, int]) -> Iterator[SenseSample]:
     for lemma in read_lemmas(latents, kinds=(POLYSEMOUS,)):
-        sample = sense_sample(lemma, statistics["min_occurrences"])
-        if sample.reason is None:
-            yield sample
+        yield sense_sample(lemma, statistics["min_occurrences"])
 
 
 def sense_counts(
@@ -203,35 +213,42 @@ class Candidates:
         return sum(exchange_changes(label == sense, patient) for sense in np.unique(label))
 
 
-def find_candidates(sample: SenseSample, seed: int) -> Candidates | None:
-    """The latents of a term that are tested, whatever its senses; None if nothing can be."""
+def find_candidates(sample: SenseSample, seed: int) -> Candidates | str:
+    """The latents of a term that are tested, whatever its senses, or why none can be."""
+    if sample.reason is not None:
+        return sample.reason
     lemma = sample.latents
     discovery = discovery_half(sample, seed)
     fires = binary(lemma.codes)
     tested = _prefilter(fires, discovery, lemma.table["doc_id"])
     if not len(tested):
-        return None
+        n_documents = lemma.table["doc_id"].filter(pl.Series(discovery)).n_unique()
+        return (
+            f"no latent fires in {MIN_DOCUMENTS} of the {n_documents} notes of the discovery half "
+            "and is silent in as many"
+        )
     fires = csr_array(csc_array(fires)[:, tested])
     halves = {}
     for name, rows in (("discovery", discovery), ("confirmation", ~discovery)):
         index = np.flatnonzero(rows)
-        if len(np.unique(sample.label[index])) < len(sample.senses):
-            return None
+        if len(present := np.unique(sample.label[index])) < len(sample.senses):
+            absent = set(sample.senses) - {sample.senses[sense] for sense in present}
+            return f"no occurrence of {' and '.join(sorted(absent))} in the {name} half"
         patient = codes_of(lemma.table["patient_id"][index])
         halves[name] = (fires[index], patient, sample.label[index])
     return Candidates(tested, fires, halves)
 
 
-def tested_latents(sample: SenseSample, statistics: dict[str, int]) -> pl.DataFrame | None:
-    """Every tested latent × sense of one term, p but not yet q; None if nothing can be tested.
+def tested_latents(sample: SenseSample, statistics: dict[str, int]) -> pl.DataFrame | str:
+    """Every tested latent × sense of one term, p but not yet q, or why there is none.
 
     ``statistics``: n_permutations (of a test at most), seed.
     """
     lemma, label, n_senses = sample.latents, sample.label, len(sample.senses)
     seed = statistics["seed"]
     candidates = find_candidates(sample, seed)
-    if candidates is None:
-        return None
+    if isinstance(candidates, str):
+        return candidates
     columns: dict[str, Any] = {}
     worth = np.arange(len(candidates.latents))
     for name, (firing, patient, labels) in candidates.halves.items():
@@ -315,13 +332,12 @@ def _sense_rows(
     )
 
 
-def _judge(table: pl.DataFrame, n_permutations: int) -> pl.DataFrame:
+def _judge(table: pl.DataFrame) -> pl.DataFrame:
     """q over all tests, what was discovered, q of the confirmation over the discovered."""
     pvalue, confirming = (table[f"pvalue{half}"].to_numpy() for half in ("", "_confirmation"))
     qvalue = benjamini_hochberg(pvalue)
     discovered = qvalue <= ALPHA
     confirmation = benjamini_hochberg(np.where(discovered, confirming, np.nan))
-    n_tests = int((~np.isnan(pvalue)).sum())
     # whatever was discovered was tested again, unless nothing could change
     unconfirmable = discovered & np.isnan(confirming)
     reason = pl.when(pl.Series(np.isnan(pvalue))).then(pl.lit(NOT_EXCHANGEABLE))
@@ -330,8 +346,6 @@ def _judge(table: pl.DataFrame, n_permutations: int) -> pl.DataFrame:
         pl.Series("discovered", discovered, pl.Boolean),
         pl.Series("qvalue_confirmation", confirmation, pl.Float64),
         pl.Series("confirmed", np.nan_to_num(confirmation, nan=1.0) <= ALPHA, pl.Boolean),
-        pl.lit(n_tests).cast(pl.Int64).alias("n_tests"),
-        pl.lit(min(1.0, n_tests / (1 + n_permutations))).alias("smallest_q"),
         reason.when(pl.Series(unconfirmable))
         .then(pl.lit(f"other half {NOT_EXCHANGEABLE}"))
         .otherwise(None)

@@ -8,7 +8,7 @@ as query and as candidate (``medsae.polysemy.retrieval_influence``),
 
 C_ab what patient b does to patient a's queries, which is in T_a and in T_b and must count once
 (Fafchamps and Gubert 2007, Journal of Development Economics 83); never less than the variance
-between the patients who ask. Differences have Student's interval, levels Wilson's.
+between the patients who ask. Differences have Student's interval and p, levels Wilson's.
 """
 
 from collections.abc import Iterable, Sequence
@@ -164,6 +164,14 @@ class Interval:
     high: NDArray[np.float64]
 
 
+@dataclass(frozen=True)
+class Difference(Interval):
+    """``p`` [6] of no difference, two-sided: below 0.05 where the interval excludes 0. NaN with
+    too few patients, and where all differ alike."""
+
+    p: NDArray[np.float64]
+
+
 def level_of(pools: Sequence[Pool], method: str) -> Interval:
     """Mean metrics of ``method`` over all queries of ``pools``."""
     mean, error, n_patients = _estimate(pools, [pool.levels[method] for pool in pools])
@@ -177,14 +185,15 @@ def level_of(pools: Sequence[Pool], method: str) -> Interval:
     return Interval(mean, low, high)
 
 
-def delta_of(pools: Sequence[Pool], method: str) -> Interval:
+def delta_of(pools: Sequence[Pool], method: str) -> Difference:
     """Mean paired difference of ``method`` from stage 1 over all queries of ``pools``."""
     mean, error, n_patients = _estimate(pools, [pool.deltas[method] for pool in pools])
     if n_patients < MIN_CLUSTERS:
         nothing = np.full_like(mean, np.nan)
-        return Interval(mean, nothing, nothing)
+        return Difference(mean, nothing, nothing, nothing)
     half = t.ppf(0.975, n_patients - 1) * error
-    return Interval(mean, np.maximum(mean - half, -1), np.minimum(mean + half, 1))
+    p = 2 * t.sf(np.abs(mean) / np.where(error > 0, error, np.nan), n_patients - 1)
+    return Difference(mean, np.maximum(mean - half, -1), np.minimum(mean + half, 1), p)
 
 
 def _estimate(

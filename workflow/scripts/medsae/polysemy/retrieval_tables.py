@@ -45,7 +45,7 @@ from medsae.polysemy.sparse import (
     source_of,
 )
 from medsae.polysemy.splits import halve_patients
-from medsae.statistics import holm, mcnemar_exact, sign_flip_pvalue, stream
+from medsae.statistics import MIN_CLUSTERS, holm, mcnemar_exact, stream
 
 MIN_OCCURRENCES = 30
 """Occurrences of a term that retrieval needs."""
@@ -59,9 +59,8 @@ EMPTIED = 0.05
 P1 = METRICS.index("P@1")
 COLUMN_OF = dict(zip(METRICS, ("p_at_1", "p_at_3", "p_at_5", "p_at_10", "mrr", "map"), strict=True))
 
-NOTHING_MOVES = (
-    "not testable: re-ranking changes no patient's P@1, so flipping signs changes nothing"
-)
+NOTHING_MOVES = "not testable: re-ranking changes no patient's P@1, or every patient's alike"
+FEW_PATIENTS = f"not testable: the terms occur in fewer than {MIN_CLUSTERS} test patients"
 
 logger = logging.getLogger("medsae")
 
@@ -87,12 +86,9 @@ def measure_retrieval(
         return _not_estimable("every n_anchor leaves occurrences without latents", source)
     known = scan.filter(pl.col("sense").is_not_null())
     developing = development_patients(known, seed)
-
-    def sides() -> Iterator[tuple[Side, Side]]:
-        return _sides(latents, developing, statistics)
-
+    sides = list(_sides(latents, developing, statistics))
     settings = choose_settings(
-        ((first.latents, first.label) for first, _ in sides()), retrieval["k_sweep"], anchors
+        ((first.latents, first.label) for first, _ in sides), retrieval["k_sweep"], anchors
     )
     few = f"has {MIN_OCCURRENCES} occurrences whose sense other patients share"
     if settings is None:
@@ -103,18 +99,20 @@ def measure_retrieval(
     ).collect()
     contexts = read_contexts(notes, places)
     test = []
-    for first, second in progress(list(sides()), "retrieval"):
+    for first, second in progress(sides, "retrieval"):
         majority = second.label == np.bincount(first.label).argmax()
         rng = stream(seed, "baselines", second.latents.lemma)
         anchor = settings[chosen].n_anchor
         others = dict(baselines(second.latents, majority, contexts, shards, anchor, rng))
         pool = judge_pool(second.latents, second.label, settings, others)
-        if pool is not None:
+        if pool is None:
+            _left_out(second.latents, "no two test patients share a sense")
+        else:
             test.append(pool)
     if not test:
         return _not_estimable(f"no term of the test patients {few}", source)
     detail = _detail(test, settings)
-    summary = _summary(test, settings, chosen, statistics)
+    summary = _summary(test, settings, chosen)
     compared = _baselines(test, settings[chosen])
     return (
         tidy(detail.with_columns(**source).select(RETRIEVAL_DETAIL)),
@@ -153,13 +151,20 @@ def development_patients(known: pl.LazyFrame, seed: int) -> frozenset[str]:
 def _sides(
     latents: str | Path, developing: frozenset[str], statistics: dict[str, int]
 ) -> Iterator[tuple[Side, Side]]:
-    """Development and test side of every term with enough occurrences on both together."""
+    """Development and test side of every term with enough occurrences on both together.
+
+    The log names the others.
+    """
     for lemma in read_lemmas(latents, kinds=(POLYSEMOUS,)):
         sample = sense_sample(lemma, statistics["min_occurrences"])
-        if sample.reason is not None or len(sample.latents) < MIN_OCCURRENCES:
+        n = len(sample.latents)
+        if sample.reason is not None or n < MIN_OCCURRENCES:
+            few = f"{n} occurrences of its senses, fewer than {MIN_OCCURRENCES}"
+            _left_out(lemma, sample.reason or few)
             continue
         first = sample.latents.table["patient_id"].is_in(list(developing)).to_numpy()
         if first.all() or not first.any():
+            _left_out(lemma, "all its patients are in one half")
             continue
         sides = []
         for name, rows in (("development", first), ("test", ~first)):
@@ -168,6 +173,10 @@ def _sides(
             kept = cap_by_patient(own, MAX_POOL, rng)
             sides.append(Side(own.take(kept), label[kept]))
         yield sides[0], sides[1]
+
+
+def _left_out(term: LemmaLatents, reason: str) -> None:
+    logger.warning("retrieval leaves out '%s': %s", term.lemma, reason)
 
 
 def usable_anchors(latents: pl.LazyFrame, n_anchor_sweep: Sequence[int]) -> list[int]:
@@ -221,9 +230,7 @@ def _detail(test: list[Pool], settings: list[Setting]) -> pl.DataFrame:
     return pl.concat(parts)
 
 
-def _summary(
-    test: list[Pool], settings: list[Setting], chosen: int, statistics: dict[str, int]
-) -> pl.DataFrame:
+def _summary(test: list[Pool], settings: list[Setting], chosen: int) -> pl.DataFrame:
     patient = codes_of(pl.concat([pool.queries["patient_id"] for pool in test]))
     before = level_of(test, "full").mean
     rows = []
@@ -232,14 +239,11 @@ def _summary(
         gain, after = delta_of(test, name), level_of(test, name).mean
         delta = np.concatenate([pool.deltas[name].metrics[:, P1] for pool in test])
         better, worse = int((delta > 0).sum()), int((delta < 0).sum())
-        by_patient = np.bincount(patient, delta).astype(np.float64)
-        clustered = sign_flip_pvalue(
-            by_patient,
-            statistics["n_permutations"],
-            stream(statistics["seed"], "retrieval signs", setting.k),
-            two_sided=True,
-        )
-        moves = bool(by_patient.any())
+        reason = None
+        if np.isnan(gain.low[P1]):
+            reason = FEW_PATIENTS
+        elif better + worse == 0 or np.isnan(gain.p[P1]):
+            reason = NOTHING_MOVES
         rows.append(
             {
                 "k": setting.k,
@@ -247,7 +251,7 @@ def _summary(
                 "delta_P@1_ci": float(gain.high[P1] - gain.low[P1]) / 2,
                 "delta_MAP_mean": float(gain.mean[AP]),
                 "p_value": mcnemar_exact(better, worse) if better + worse else None,
-                "p_clustered": clustered if moves else None,
+                "p_clustered": None if reason else float(gain.p[P1]),
                 "n": len(delta),
                 "delta_P@1_low": float(gain.low[P1]),
                 "delta_P@1_high": float(gain.high[P1]),
@@ -259,7 +263,7 @@ def _summary(
                 "n_anchor": setting.n_anchor,
                 "development_delta_MAP": setting.gain,
                 "chosen": index == chosen,
-                "reason": None if moves else NOTHING_MOVES,
+                "reason": reason,
             }
             | {f"full_{metric}": float(before[i]) for i, metric in enumerate(METRICS)}
             | {f"rerank_{metric}": float(after[i]) for i, metric in enumerate(METRICS)}

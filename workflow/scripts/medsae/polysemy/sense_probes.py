@@ -13,9 +13,9 @@ run again, so that whatever it gains from chance the null gains too. What is pro
 all; p = (1 + reached) / (1 + shuffles) of the stage where it ended, which never makes P(p ≤ x)
 exceed x.
 
-Intervals resample patients and hold the fitted probes, as is usual for a cross-validated AUROC
-(LeDell, Petersen and van der Laan 2015, Electronic Journal of Statistics 9): they are about these
-probes on other patients.
+A single area has its null band and no interval. What resampling the scored patients would give
+holds the fitted probes; in simulated studies of 30 to 60 patients such 95% intervals covered 80%,
+since other patients would also have trained other probes.
 """
 
 from dataclasses import dataclass
@@ -33,7 +33,6 @@ from medsae.polysemy.splits import deal_patients
 from medsae.statistics import (
     NOT_EXCHANGEABLE,
     auroc,
-    cluster_weights,
     percentile_interval,
     permuted_labels,
     precision_at_top,
@@ -99,10 +98,7 @@ def sense_probe_rows(
     result = cross_validate(codes, label, len(sample.senses), patient, max_shuffles, rng)
     if result is None:
         return [base | {"reason": FEW_PATIENTS}]
-    return [
-        base | row
-        for row in _judge(result, sample.senses, label, patient, statistics["n_bootstrap"], rng)
-    ]
+    return [base | row for row in _judge(result, sample.senses, label, patient)]
 
 
 def cross_validate(
@@ -207,27 +203,19 @@ def _judge(
     senses: tuple[str, ...],
     label: NDArray[np.int8],
     patient: NDArray[np.integer],
-    n_bootstrap: int,
-    rng: np.random.Generator,
 ) -> list[dict[str, Any]]:
-    n_patients = int(patient.max()) + 1
-    weights = cluster_weights(n_patients, n_bootstrap, rng)[:, patient]
-    shared = {"n_patients": n_patients, "n_shuffles": result.n_shuffles}
+    shared = {"n_patients": int(patient.max()) + 1, "n_shuffles": result.n_shuffles}
     rows: list[dict[str, Any]] = []
-    areas = []
     for sense, name in enumerate(senses):
         positive, scores = label == sense, result.scores[sense]
         if np.isnan(result.area[sense]):
             rows.append({"sense": name, "reason": FEW_PATIENTS})
             continue
-        area, precision = weighted_auroc_ap(positive, scores, weights)
-        areas.append(area)
         ap = float(weighted_auroc_ap(positive, scores)[1][0])
         k = min(PRECISION_K, len(label))
         rows.append(
             {"sense": name, "ap": ap}
-            | _area(float(result.area[sense]), area, result.null[sense])
-            | _bounds("ap", precision)
+            | _area(float(result.area[sense]), result.null[sense])
             | {
                 "prevalence": float(positive.mean()),
                 "ap_lift": ap / float(positive.mean()),
@@ -244,24 +232,17 @@ def _judge(
     tested = not np.isnan(result.pvalue)
     term = (
         {"sense": None, "pvalue": result.pvalue if tested else None}
-        | _area(
-            float(result.area[probed].mean()),
-            np.mean(areas, axis=0),
-            result.null[probed].mean(0),
-        )
+        | _area(float(result.area[probed].mean()), result.null[probed].mean(0))
         | {"reason": None if tested else NOT_EXCHANGEABLE}
         | shared
     )
     return [term, *rows]
 
 
-def _area(area: float, resampled: NDArray, null: NDArray) -> dict[str, Any]:
-    known = null[~np.isnan(null)]
-    row = {"auroc": area, "auroc_null": float(known.mean()) if len(known) else None}
-    null_bounds = _bounds("auroc_null", known) if len(known) else {}
-    return row | _bounds("auroc", resampled) | null_bounds
-
-
-def _bounds(name: str, resampled: NDArray) -> dict[str, float]:
-    low, high = percentile_interval(resampled)
-    return {f"{name}_low": float(low), f"{name}_high": float(high)}
+def _area(area: float, null: NDArray) -> dict[str, Any]:
+    row: dict[str, Any] = {"auroc": area, "auroc_null": None}
+    if len(known := null[~np.isnan(null)]):
+        low, high = percentile_interval(known)
+        row |= {"auroc_null": float(known.mean())}
+        row |= {"auroc_null_low": float(low), "auroc_null_high": float(high)}
+    return row

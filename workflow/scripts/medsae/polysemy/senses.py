@@ -2,10 +2,11 @@
 
 The NER labeller: the entity label over the term speaks for a sense if it is in the label
 set of exactly one sense of the term. The cue labeller: the sense whose domain expression
-occurs within ±100 characters of the term, unless its exclude expression does too; it speaks
-if that leaves exactly one sense. Resolved: what both say, or the one that speaks; nothing
-when they disagree or both are silent. A gold sense, where there is one, is never mixed in:
-``sense`` prefers it only if the configuration says so, and the resolver is scored against it.
+occurs within ±100 characters of the term or in the heading of its section, unless its exclude
+expression does too; it speaks if that leaves exactly one sense. Resolved: what both say, or the
+one that speaks; nothing when they disagree or both are silent. A gold sense, where there is one, is
+never mixed in: ``sense`` prefers it only if the configuration says so, and the resolver is scored
+against it.
 """
 
 import re
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from medsae.polysemy.columns import AGREEMENT, POLYSEMOUS
 from medsae.polysemy.lexicon import split_list
 from medsae.statistics import (
+    MIN_CLUSTERS,
     cluster_weights,
     clustered_share_interval,
     codes_of,
@@ -28,6 +30,9 @@ from medsae.statistics import (
 
 CUE_WINDOW = 100
 """Characters on either side of the term in which cues are looked for."""
+
+HEADING = re.compile(r"^[ \t]*[^\W\d_][^\n:]{0,60}:", re.MULTILINE)
+"""What begins a section: words and a colon at the beginning of a line."""
 
 CueLabeller = Callable[[str, int, int, str], str | None]
 
@@ -44,13 +49,17 @@ def cue_labeller(lexicon: pl.DataFrame) -> CueLabeller:
 
     def label(text: str, start: int, end: int, lemma: str) -> str | None:
         # search within bounds, so that \b at the window's left edge sees the whole word
-        left, right = max(0, start - CUE_WINDOW), end + CUE_WINDOW
+        places = [(max(0, start - CUE_WINDOW), end + CUE_WINDOW)]
+        places += [heading.span() for heading in HEADING.finditer(text, 0, start)][-1:]
+
+        def speaks(expression: re.Pattern | None) -> bool:
+            found = (expression is not None and expression.search(text, *place) for place in places)
+            return any(found)
+
         spoken = [
             sense
             for sense, domain, exclude in expressions.get(lemma, [])
-            if domain is not None
-            and domain.search(text, left, right)
-            and not (exclude is not None and exclude.search(text, left, right))
+            if speaks(domain) and not speaks(exclude)
         ]
         return spoken[0] if len(spoken) == 1 else None
 
@@ -92,9 +101,10 @@ def resolve(sense_source: str) -> list[pl.Expr]:
 def sense_agreement(occurrences: pl.DataFrame, n_bootstrap: int, seed: int) -> pl.DataFrame:
     """Agreement of the two labellers, and accuracy against gold, one row per term.
 
-    ``occurrences`` needs patient_id, lemma, kind, ner_sense, cue_sense, resolved_sense and
-    gold_sense. κ has a patient-bootstrap interval, shares have Wilson's, for as many independent
-    occurrences as those of these patients are worth.
+    ``occurrences`` needs patient_id, lemma, kind, ner_sense, cue_sense, resolved_sense, gold_sense
+    and sense, the one the study goes on with; ``n_sense`` counts these. κ has a patient-bootstrap
+    interval where there are `MIN_CLUSTERS` patients and any disagreement; shares have Wilson's, for
+    as many independent occurrences as those of these patients are worth.
     """
     polysemous = occurrences.filter(pl.col("kind") == POLYSEMOUS)
     rows = [
@@ -130,6 +140,7 @@ def _agreement(part: pl.DataFrame, n_bootstrap: int, rng: np.random.Generator) -
         "n_both": len(both),
         "n_agree": int((both["ner_sense"] == both["cue_sense"]).sum()),
         "n_abstained": len(part) - n_resolved,
+        "n_sense": part["sense"].count(),
         "kappa": kappa,
         "kappa_low": low,
         "kappa_high": high,
@@ -174,6 +185,8 @@ def _kappa(
     tables: NDArray = np.zeros((len(patients), n * n))
     np.add.at(tables, (patient, cell), 1)
     observed = cohen_kappa(tables.sum(0).reshape(n, n))
+    if len(patients) < MIN_CLUSTERS or observed == 1:  # no resample would ever disagree
+        return None if np.isnan(observed) else float(observed), None, None
     resampled = cluster_weights(len(patients), n_bootstrap, rng) @ tables
     low, high = percentile_interval(cohen_kappa(resampled.reshape(-1, n, n)))
     values = [float(value) for value in (observed, low, high)]

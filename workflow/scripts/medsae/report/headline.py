@@ -78,7 +78,7 @@ def summarise_linked(linked: pl.DataFrame) -> dict[str, Any]:
     """Latents discovered on one half of the patients and confirmed on the other.
 
     ``smallest_q`` is what a single latent could have reached with the permutations made;
-    ``terms_not_testable``: terms none of whose senses could be tested.
+    ``terms_not_testable``: terms none of whose senses could be tested, and why.
     """
     confirmed = linked.filter(pl.col("confirmed").fill_null(False))
     return {
@@ -87,11 +87,14 @@ def summarise_linked(linked: pl.DataFrame) -> dict[str, Any]:
         "n_senses_with_confirmed": confirmed.select("lemma", "sense").n_unique(),
         "n_tests": linked["n_tests"][0] if linked.height else None,
         "smallest_q": linked["smallest_q"][0] if linked.height else None,
-        "terms_not_testable": linked.group_by("lemma")
-        .agg(pl.col("pvalue").is_null().all().alias("untestable"))
-        .filter("untestable")["lemma"]
-        .sort()
-        .to_list(),
+        "terms_not_testable": dict(
+            linked.group_by("lemma")
+            .agg(pl.col("pvalue").is_null().all().alias("untestable"), pl.col("reason").first())
+            .filter("untestable")
+            .sort("lemma")
+            .select("lemma", "reason")
+            .iter_rows()
+        ),
         "n_not_confirmable": linked.filter(
             pl.col("discovered").fill_null(False) & pl.col("reason").is_not_null()
         ).height,
@@ -112,7 +115,11 @@ def summarise_probes(probes: pl.DataFrame) -> dict[str, Any]:
 
 
 def summarise_ablation(summary: pl.DataFrame) -> dict[str, Any]:
-    """Senses whose loss rises more than under the controls, and the rises over all terms."""
+    """Senses whose loss rises more than under the controls, and the rises over all terms.
+
+    ``n_senses_able_…``: those that could have, alone, if all their patients agreed;
+    ``fewest_patients`` that the interval of a sense rests on.
+    """
     tested = summary.filter(pl.col("sense").is_not_null() & pl.col("contrast").is_not_null())
     of_all = summary.filter(pl.col("lemma") == ALL_TERMS).to_dicts()
     overall = of_all[0] if of_all else {}
@@ -121,8 +128,13 @@ def summarise_ablation(summary: pl.DataFrame) -> dict[str, Any]:
         "n_senses_above_random_latent": tested.filter(
             significant("contrast", "qvalue_contrast")
         ).height,
+        "n_senses_able_above_random_latent": tested.filter(
+            pl.col("smallest_q_contrast") < ALPHA
+        ).height,
         "n_senses_compared": int(tested["did"].is_not_null().sum()),
         "n_senses_above_other_sense": tested.filter(significant("did")).height,
+        "n_senses_able_above_other_sense": tested.filter(pl.col("smallest_q") < ALPHA).height,
+        "fewest_patients": tested["n_patients_on"].min(),
         "linked_minus_random_nats": estimate(overall, "contrast"),
         "difference_in_differences_nats": estimate(overall, "did"),
         "n_patients": overall.get("n_patients"),
@@ -131,6 +143,7 @@ def summarise_ablation(summary: pl.DataFrame) -> dict[str, Any]:
             "own_sense": overall.get("activation_ratio_on"),
             "other_senses": overall.get("activation_ratio_off"),
         },
+        "activation_own_over_other_senses": estimate(overall, "activation_on_over_off"),
         "reason": overall.get("reason"),
     }
 

@@ -19,6 +19,9 @@ from medsae.report.marks import (
 from medsae.report.style import CONTROL, CROSS, CUTS, MUTED, WITHIN, headline, page, sentence_figure
 from medsae.report.tables import at_headline_k, interval_columns, significant
 
+OTHER_K = 0.3
+"""How far below its row Δ of more latents is drawn."""
+
 
 def draw_jaccard(table: pl.DataFrame, where: str) -> Figure:
     """One row per term: within- and cross-sense overlap, and their difference.
@@ -56,6 +59,9 @@ def draw_jaccard(table: pl.DataFrame, where: str) -> Figure:
         _draw(overlap, part, "within", color, size=size, shift=shift)
         _draw_cuts(delta, part)
     _draw(delta, shown, "delta", WITHIN, filled=shown["significant"])
+    other = table.filter(kind="polysemous").filter(pl.col("k") != k, pl.col("delta").is_not_null())
+    other = other.join(shown.select("lemma", "row"), on="lemma")
+    delta.plot(other["delta"], other["row"] + OTHER_K, "|", color=WITHIN, alpha=0.6, ms=5, mew=1.1)
     _draw(
         overlap,
         shown.filter(pl.col("kind") == "polysemous"),
@@ -74,7 +80,8 @@ def draw_jaccard(table: pl.DataFrame, where: str) -> Figure:
         overlap,
         [("o", WITHIN, "same sense"), ("D", CROSS, "other sense"), ("o", CONTROL, "one meaning")],
     )
-    key(delta, [("s", CUTS, "random cuts of one-meaning terms")])
+    bars = [("|", WITHIN, "of more latents")] if other.height else []
+    key(delta, [*bars, ("s", CUTS, "random cuts")])
     row_labels(
         overlap,
         rows,

@@ -33,9 +33,24 @@ def intervals(
     (NaN where not estimated). ``filled`` [n] or one bool: solid or open markers.
     """
     y = np.asarray(rows, float)
+    axis.hlines(y, np.asarray(lows, float), np.asarray(highs, float), color=color, lw=1.4, zorder=3)
+    points(axis, rows, values, color=color, marker=marker, filled=filled, size=size)
+
+
+def points(
+    axis: Axes,
+    rows: ArrayLike,
+    values: ArrayLike,
+    *,
+    color: str,
+    marker: str = "o",
+    filled: ArrayLike | bool = True,
+    size: float = 5.0,
+) -> None:
+    """Draw a point in each row, as `intervals` does."""
+    y = np.asarray(rows, float)
     x = np.asarray(values, float)
     solid = np.broadcast_to(np.asarray(filled, bool), x.shape)
-    axis.hlines(y, np.asarray(lows, float), np.asarray(highs, float), color=color, lw=1.4, zorder=3)
     for chosen, face in ((solid, color), (~solid, "white")):
         axis.plot(
             x[chosen],

@@ -6,9 +6,9 @@ from matplotlib.figure import Figure
 from medsae.report.marks import (
     annotate,
     follow,
-    intervals,
     key,
     limits,
+    points,
     reference,
     sense_labels,
     sense_rows,
@@ -39,13 +39,12 @@ def draw_probes(table: pl.DataFrame, where: str) -> Figure:
         figure,
         f"{title}: median AUROC {number(estimated['auroc'].median()):.2f} "
         f"({len(found)} of {estimated.height} terms above chance)",
-        f"{where}. Linear probes tested on patients they never saw. Filled: q < {ALPHA} (terms). "
-        "Bars: 95% intervals.",
+        f"{where}. Linear probes tested on patients they never saw. Filled: q < {ALPHA} (terms).",
     )
     _, null_low, null_high = interval_columns(shown, "auroc_null")
     auroc.hlines(rows, null_low, null_high, color=FLOOR, lw=5, zorder=1)
-    intervals(auroc, rows, *interval_columns(shown, "auroc"), color=WITHIN, filled=clear)
-    intervals(ap, rows, *interval_columns(shown, "ap"), color=WITHIN)
+    points(auroc, rows, shown["auroc"], color=WITHIN, filled=clear)
+    points(ap, rows, shown["ap"], color=WITHIN)
     ap.plot(shown["prevalence"], rows, "|", color=CONTROL, ms=8, mew=1.8)
     key(auroc, [("o", WITHIN, "probe"), ("s", FLOOR, "labels shuffled")])
     key(ap, [("o", WITHIN, "probe"), ("|", CONTROL, "prevalence (chance)")])

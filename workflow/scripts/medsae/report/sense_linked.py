@@ -24,7 +24,8 @@ def count_linked(linked: pl.DataFrame) -> pl.DataFrame:
         for name in ("latent_id", "presence_rate", "presence_rate_other")
     ]
     return (
-        linked.sort("lemma", "sense", "latent_id")
+        linked.filter(pl.col("latent_id").is_not_null())
+        .sort("lemma", "sense", "latent_id")
         .group_by("lemma", "sense", maintain_order=True)
         .agg(
             pl.col("n_sense_total").first().alias("n_occurrences"),
@@ -39,7 +40,9 @@ def draw_sense_linked(counts: pl.DataFrame, where: str) -> Figure:
     """One row per sense, from ``count_linked``: how many latents, where the strongest fires."""
     title = "Latents linked to one sense"
     if counts.is_empty():
-        return sentence_figure(title, f"{where}: no term has enough occurrences in two senses.")
+        return sentence_figure(
+            title, f"{where}: no latent could be tested, or none fires more at one sense."
+        )
     if not counts["n_discovered"].sum():
         return sentence_figure(title, f"{where}: not one latent was found to be linked to a sense.")
     rows = sense_rows(counts)

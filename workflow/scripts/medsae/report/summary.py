@@ -56,9 +56,7 @@ def _latents_of(run: Run, summary: Summary) -> list[Block]:
     ablation, retrieval = summary["ablation"], summary["retrieval"]
     remark = " (random weights)" if summary["model"] in run.random_models else ""
     points = [
-        f"Sense-linked latents: {linked['n_discovered']} discovered on one half of the patients, "
-        f"{linked['n_confirmed']} of them confirmed on the other, in "
-        f"{linked['n_senses_with_confirmed']} senses{_attainable(linked)}.",
+        f"Sense-linked latents: {_linked(linked)}.",
         f"Probes: mean AUROC over terms {estimated(probes['auroc'])}; "
         f"{probes['n_terms_above_chance']} of {probes['n_terms']} terms above shuffled senses.",
     ]
@@ -92,7 +90,17 @@ def _latents_of(run: Run, summary: Summary) -> list[Block]:
     return [Heading(3, where(summary) + remark), Bullets(tuple(points))]
 
 
-def _attainable(linked: dict) -> str:
+def _linked(linked: Summary) -> str:
+    if linked["n_tests"] == 0:
+        return "no latent of any term could be tested; the reasons are given below"
+    return (
+        f"{linked['n_discovered']} discovered on one half of the patients, "
+        f"{linked['n_confirmed']} of them confirmed on the other, in "
+        f"{linked['n_senses_with_confirmed']} senses{_attainable(linked)}"
+    )
+
+
+def _attainable(linked: Summary) -> str:
     """Whether one latent alone could have passed, of as many as were tested."""
     smallest = linked["smallest_q"]
     if smallest is None:
@@ -147,7 +155,8 @@ def _removal(ablation: Summary) -> str:
         return "Removal of sense-linked latents: there is none to remove in enough patients."
     senses = "no sense alone has enough patients"
     if n := ablation["n_senses"]:
-        senses = f"{ablation['n_senses_above_random_latent']} of {n} senses at q < 0.05"
+        able = _able(ablation["n_senses_able_above_random_latent"], n)
+        senses = f"{ablation['n_senses_above_random_latent']} of {n} senses at q < 0.05{able}"
     text = (
         "Removal of sense-linked latents changes the loss of the following tokens by "
         f"{estimated(ablation['linked_minus_random_nats'], signed=True, digits=3)} nats beyond "
@@ -155,13 +164,26 @@ def _removal(ablation: Summary) -> str:
     )
     if ablation["difference_in_differences_nats"] is None:
         return f"{text} Own sense against other senses: not estimable ({ablation['reason']})."
+    able = _able(ablation["n_senses_able_above_other_sense"], ablation["n_senses_compared"])
     return (
         f"{text} Own sense against other senses, each latent compared with itself, the difference "
         "in differences is "
         f"{estimated(ablation['difference_in_differences_nats'], signed=True, digits=3)} "
         f"({ablation['n_senses_above_other_sense']} of {ablation['n_senses_compared']} senses at "
-        "q < 0.05)."
+        f"q < 0.05{able}). These latents fire "
+        f"{estimated(ablation['activation_own_over_other_senses'])} times as strongly at their own "
+        "sense as at others, so a positive difference says how much the loss depends on them "
+        "there, not that each unit of activation does more."
     )
+
+
+def _able(n_able: int, n: int) -> str:
+    """Whether one sense alone could have passed, with the patients it has."""
+    if not n:
+        return ""
+    if not n_able:
+        return "; one alone could not pass"
+    return "; one alone could pass" + f", in {n_able} of them" * (n_able < n)
 
 
 def _mixed_effects(run: Run) -> list[Block]:
@@ -180,21 +202,37 @@ def _mixed_effects(run: Run) -> list[Block]:
     return [Table(("response", "planned contrast", "estimate", "q", "fit"), tuple(rows), n_text=2)]
 
 
+def _whose_senses(run: Run) -> str:
+    """Which senses the study's numbers are about."""
+    n_sense, n_gold = (int(run.agreement[name].sum()) for name in ("n_sense", "n_gold"))
+    if run.sense_source == "gold" and n_gold:
+        rest = f" and, where there is none, assigned ones of {n_sense - n_gold:,}"
+        return (
+            f"Everything above is about the gold senses of {n_gold:,} occurrences"
+            f"{rest if n_sense > n_gold else ''}."
+        )
+    return f"Everything above is about the assigned senses of {n_sense:,} occurrences."
+
+
 def _inputs(run: Run) -> list[Block]:
     points = [f"Notes: {patients_sentence(run.notes)}; {run.notes['n_dropped_empty']} dropped."]
     agreement = run.agreement
     kappa = of_row(mean_over_terms("kappa", agreement["kappa"]), "kappa")
     points.append(
         "Senses: agreement of entity labels and cues, Cohen's κ, on average over terms "
-        f"{estimated(kappa)}; a sense was assigned to "
+        f"{estimated(kappa)}; the two together assign a sense to "
         f"{agreement['n_resolved'].sum():,} of {agreement['n_occurrences'].sum():,} occurrences."
     )
     if agreement["accuracy"].is_not_null().any():
-        accuracy = of_row(mean_over_terms("accuracy", agreement["accuracy"]), "accuracy")
-        points.append(
-            f"Against gold senses, {share(accuracy)} of the assigned senses are right, on average "
-            "over terms."
+        right, of_labels, of_cues = (
+            share(of_row(mean_over_terms(name, agreement[name]), name))
+            for name in ("accuracy", "ner_accuracy", "cue_accuracy")
         )
+        points.append(
+            f"Against gold senses, {right} of the assigned senses are right, on average over "
+            f"terms; of what entity labels alone say {of_labels}, of what cues alone say {of_cues}."
+        )
+    points.append(_whose_senses(run))
     if run.ner is not None:
         points += [
             f"Entities ({run.ner_name}), against {row['n_gold']:,} gold spans ({text}): F1 "

@@ -95,6 +95,11 @@ def save_state(
 ) -> None:
     """Write a training state, then remove all but the ``keep_last`` newest."""
     save_tensors(state_path(folder, step), tensors, note)
+    remove_old_states(folder, keep_last)
+
+
+def remove_old_states(folder: Path, keep_last: int) -> None:
+    """Remove all training states but the ``keep_last`` newest."""
     for stale in sorted(folder.glob(STATE_GLOB))[:-keep_last]:
         stale.unlink()
 

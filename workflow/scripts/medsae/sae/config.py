@@ -85,7 +85,7 @@ class TrainConfig(_Json):
     ``dead_after_tokens``  a latent that has not fired for so many tokens is dead
     ``resample_every``  steps between resamplings of dead latents; None never resamples
     ``k_start``       k at the first step, falling linearly to ``k`` over ``k_anneal`` of
-                      the steps; None is ``k`` throughout
+                      the steps, for architectures with one k; None is ``k`` throughout
     ``log_every``, ``validate_every``, ``checkpoint_every``  in steps
     ``validation_rows``  at most so many of the held-out rows are used
     ``patience``      validations without a better NMSE after which training stops early

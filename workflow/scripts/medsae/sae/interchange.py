@@ -3,7 +3,7 @@
 Theirs read raw activations, so a dataset normalisation x̃ = (x − μ)/s is folded into the
 weights: W_enc/s, s·W_dec and b_dec = μ + s·b_pre give the same codes. Per-token normalisation is
 written as SAELens's ``layer_norm``: LN(x) = √(d − 1) · (x − mean)/‖x − mean‖ but for the 1e-5 that
-SAELens adds to a token's σ. Its codes are therefore smaller by 1e-5/σ of themselves: nothing where
+SAELens adds to a token's σ. It reads a normalised token smaller by 1e-5/σ of itself: nothing where
 residual streams are large, 2e-5 at σ = 0.5. What SAELens wrote is read with that ε, exactly.
 
 Batch-wise top-k is exported with its inference threshold, as a JumpReLU.
@@ -38,7 +38,10 @@ ORIGINAL_K = 128
 
 
 def save_saelens(folder: str | Path, sae: SparseAutoencoder) -> None:
-    """Write ``sae`` to ``folder`` so that ``sae_lens.SAE.load_from_disk`` reads it."""
+    """Write ``sae`` to ``folder`` so that ``sae_lens.SAE.load_from_disk`` reads it.
+
+    Raises ``UserError`` for an architecture without a counterpart there.
+    """
     weights = _folded(sae)
     w_enc, w_dec, b_dec = weights["W_enc"], weights["W_dec"], weights["b_pre"]
     tensors: dict[str, Tensor] = {
@@ -76,9 +79,22 @@ def load_saelens(folder: str | Path) -> SparseAutoencoder:
     folder = Path(folder)
     tensors, config = _read(folder, SAELENS_WEIGHTS)
     kinds = {"topk": "topk", "standard": "relu", "jumprelu": "jumprelu", "gated": "gated"}
-    if config.get("architecture") not in kinds:
-        raise UserError(f"{folder}: cannot read the architecture '{config.get('architecture')}'.")
-    normalization = {"none": "none", None: "none", "layer_norm": "layer_norm"}.get(
+    # Before 6.0, TopK was the activation function of the standard architecture.
+    architecture = config.get("architecture", "standard")
+    activation = config.get("activation_fn", config.get("activation_fn_str", "relu"))
+    k = (config.get("activation_fn_kwargs") or {}).get("k", config.get("k"))
+    if (architecture, activation) == ("standard", "topk"):
+        architecture = "topk"
+    if architecture not in kinds:
+        raise UserError(f"{folder}: cannot read the architecture '{architecture}'.")
+    if activation != "relu" and (architecture, activation) != ("topk", "topk"):
+        raise UserError(
+            f"{folder}: cannot read the architecture '{architecture}' with the activation "
+            f"function '{activation}'."
+        )
+    if architecture == "topk" and k is None:
+        raise UserError(f"{folder}: its {CONFIG_NAME} lacks the k of TopK; add it.")
+    normalization = {"none": "none", None: "none", False: "none", "layer_norm": "layer_norm"}.get(
         config.get("normalize_activations")
     )
     if normalization is None or config.get("reshape_activations", "none") != "none":
@@ -98,9 +114,9 @@ def load_saelens(folder: str | Path) -> SparseAutoencoder:
         extra["b_mag"] = extra["b_mag"] + extra["r_mag"].exp() * (tensors["W_enc"].T @ b_dec)
     n_latents = w_enc.shape[0]
     sae_config = SAEConfig(
-        kinds[config["architecture"]],
+        kinds[architecture],
         n_latents=n_latents,
-        k=int(config.get("k", min(SAEConfig.k, n_latents))),
+        k=min(SAEConfig.k, n_latents) if k is None else int(k),
         normalization=normalization,  # type: ignore[arg-type]
     )
     core = {"W_enc": w_enc, "W_dec": w_dec, "b_pre": b_dec, "b_enc": b_enc}
@@ -211,6 +227,8 @@ def _thresholds(sae: SparseAutoencoder) -> Tensor:
     state = sae.state_dict()
     if "log_threshold" in state:
         return state["log_threshold"].exp()
+    if not {"threshold", "thresholds"} & set(state):
+        raise UserError(f"SAELens has nothing like the architecture '{sae.config.architecture}'.")
     single = state["thresholds"][-1] if "thresholds" in state else state["threshold"]
     if float(single) < 0:
         raise UserError("this SAE has no inference threshold yet; train it first.")

@@ -48,6 +48,7 @@ class SparseAutoencoder(nn.Module, ABC):
     Options: ClassVar[type] = NoOptions
     unit_norm_decoder: bool = True
     uses_auxk: ClassVar[bool] = True
+    anneals_k: ClassVar[bool] = False  # whether training selects ``self.k`` latents
 
     input_mean: Tensor
     input_scale: Tensor

@@ -18,6 +18,7 @@ from medsae.sae.checkpoint import (
     BEST_NAME,
     LATEST_NAME,
     latest_state,
+    remove_old_states,
     remove_stale_temporaries,
     save_checkpoint,
     save_state,
@@ -150,11 +151,17 @@ def _start(
     folder: Path,
     device: torch.device,
 ) -> _Run:
+    model = build_sae(config, store.n_columns).to(device)
+    if train.k_start is not None and not model.anneals_k:
+        raise UserError(
+            f"TrainConfig: k_start is for SAEs with one k, not for '{config.architecture}'; "
+            "leave it out."
+        )
     if parallel.rank() == 0:
         folder.mkdir(parents=True, exist_ok=True)
         remove_stale_temporaries(folder)
+        remove_old_states(folder, train.keep_last)
     parallel.wait()
-    model = build_sae(config, store.n_columns).to(device)
     saved = latest_state(folder, model)
     if saved is None:
         seed = train.seed if config.seed is None else config.seed
@@ -209,16 +216,16 @@ def _loop(
     steps = range(begin, train.n_steps)
     for step in progress(steps, "SAE training") if parallel.rank() == 0 else steps:
         raw = next(stream)
-        for run in active:
-            if run.trainer.step_number == step:  # a run whose checkpoint is newer waits
-                run.trainer.step(run.trainer.model.normalize(raw)[0])
+        # a run whose checkpoint is newer waits, and has nothing to record
+        stepping = [run for run in active if run.trainer.step_number == step]
+        for run in stepping:
+            run.trainer.step(run.trainer.model.normalize(raw)[0])
         done = step + 1
         if not _is_due(train, done):
             continue
         rate = (done - timed_from) * train.batch_size / max(time.monotonic() - clock, 1e-9)
-        for run in active:
-            if run.trainer.step_number == done:
-                _record(run, val_store, rate, device)
+        for run in stepping:
+            _record(run, val_store, rate, device)
         active = [run for run in active if not run.finished]
         if not active:
             break

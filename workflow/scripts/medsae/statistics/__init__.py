@@ -22,7 +22,6 @@ from medsae.statistics.permutation import (
     exchange_changes,
     permuted_labels,
     pvalue_greater,
-    sign_flip_pvalue,
 )
 from medsae.statistics.ranking import auroc, precision_at_top, weighted_auroc_ap
 from medsae.statistics.retrieval import ndcg_at, precision_at
@@ -58,7 +57,6 @@ __all__ = [
     "precision_at",
     "precision_at_top",
     "pvalue_greater",
-    "sign_flip_pvalue",
     "stream",
     "subset_ratios",
     "weighted_auroc_ap",

@@ -28,9 +28,6 @@ MIN_STRATUM = 10
 BLOCK = 500
 """Permutations made at once; fixed, because the random stream depends on it."""
 
-SIGN_BLOCK = 1024
-"""The same of sign flips."""
-
 NOT_EXCHANGEABLE = "not testable: exchanging labels among patients changes nothing"
 """Why there is no p where `exchange_changes` is false."""
 
@@ -105,31 +102,6 @@ def permuted_labels(
         donor = donors[:, clusters]
         offset = _stretched(position, sizes[clusters], sizes[donor])
         yield compact[first[donor] + offset]
-
-
-def sign_flip_pvalue(
-    sums: NDArray[np.floating],
-    n_permutations: int,
-    rng: np.random.Generator,
-    *,
-    two_sided: bool = False,
-) -> float:
-    """p of Σ ``sums`` > 0 (or ≠ 0) when each cluster's sum [C] could as well have the other sign.
-
-    Exact for paired differences, however they depend on each other within a cluster: under
-    the null hypothesis the two members of all of a cluster's pairs could be exchanged.
-    NaN where every sum is zero: no flip changes anything.
-    """
-    if not sums.any():
-        return float("nan")
-    observed = abs(sums.sum()) if two_sided else sums.sum()
-    slack = 1e-12 * np.abs(sums).sum()
-    reaching = 0
-    for start in range(0, n_permutations, SIGN_BLOCK):
-        size = (min(SIGN_BLOCK, n_permutations - start), len(sums))
-        flipped = rng.choice([-1.0, 1.0], size=size) @ sums
-        reaching += int(((np.abs(flipped) if two_sided else flipped) >= observed - slack).sum())
-    return float(pvalue_greater(reaching, n_permutations))
 
 
 def pvalue_greater(n_reaching: NDArray[np.integer] | int, n_permutations: int) -> NDArray | float:

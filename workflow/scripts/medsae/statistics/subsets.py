@@ -10,6 +10,10 @@ scores a_c − β b_c (Hemerik, Goeman and Finos 2020, JRSS B 82), those that re
 are those with θ_S ≤ β. So interval and p never contradict each other, and dependence within a
 cluster, whatever it is, stays within its score. With few clusters, or few of one kind, the
 interval is wider than that of a bootstrap, whose coverage falls short there.
+
+Skewed scores break the premise. With lognormal ones (σ = 1) the 95% interval covers 85%, 86% and
+88% at 8, 16 and 40 clusters, the truth lying beyond the end of the long tail; p is too large where
+that tail is to the right and, at 20%, 18% and 15% for 5%, too small where it is to the left.
 """
 
 from collections.abc import Iterator

@@ -3,6 +3,7 @@
 import mmap
 import os
 import warnings
+from io import FileIO
 from pathlib import Path
 
 import torch
@@ -17,7 +18,8 @@ class Shard:
 
     ``shard[a:b]`` and ``shard.rows(index)`` read through a memory map and do not check
     the data: call ``verify()`` once first where that matters. ``read(a, b)`` copies rows
-    into memory and checks every block it touches.
+    into memory and checks every block it touches. The file is open only while it is read
+    or a slice is held: a study may have more shards than a process may have open files.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -27,12 +29,6 @@ class Shard:
         self.n_columns = self._header.n_columns
         self.dtype = self._header.dtype
         self.metadata = self._header.metadata
-        self._file = os.open(self.path, os.O_RDONLY)
-        self._matrix: Tensor | None = None
-
-    def __del__(self) -> None:
-        if hasattr(self, "_file"):
-            os.close(self._file)
 
     def __len__(self) -> int:
         return self.n_rows
@@ -97,28 +93,33 @@ class Shard:
         target = _bytes_of(block)
         offset = self._header.data_offset + start * self._header.row_bytes
         done = 0
-        while done < len(target):
-            n = os.preadv(self._file, [target[done:]], offset + done)
-            if n == 0:
-                raise UserError(f"{self.path}: the shard was cut short while it was being read.")
-            done += n
+        with self._opened() as file:
+            while done < len(target):
+                n = os.preadv(file.fileno(), [target[done:]], offset + done)
+                if n == 0:
+                    raise UserError(f"{self.path}: the shard was cut short while it was read.")
+                done += n
         return block
 
     def _mapped(self) -> Tensor:
-        if self._matrix is None:
-            count = self.n_rows * self.n_columns
-            if not count:
-                self._matrix = torch.empty(0, self.n_columns, dtype=self.dtype)
-            else:
-                mapped = mmap.mmap(self._file, 0, access=mmap.ACCESS_READ)
-                with warnings.catch_warnings():
-                    # torch has no read-only tensors and warns; the class forbids writing
-                    warnings.simplefilter("ignore", UserWarning)
-                    flat = torch.frombuffer(
-                        mapped, dtype=self.dtype, count=count, offset=self._header.data_offset
-                    )
-                self._matrix = flat.view(self.n_rows, self.n_columns)
-        return self._matrix
+        count = self.n_rows * self.n_columns
+        if not count:
+            return torch.empty(0, self.n_columns, dtype=self.dtype)
+        with self._opened() as file:
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        with warnings.catch_warnings():
+            # torch has no read-only tensors and warns; the class forbids writing
+            warnings.simplefilter("ignore", UserWarning)
+            flat = torch.frombuffer(
+                mapped, dtype=self.dtype, count=count, offset=self._header.data_offset
+            )
+        return flat.view(self.n_rows, self.n_columns)
+
+    def _opened(self) -> FileIO:
+        try:
+            return FileIO(self.path)
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot be read ({error.strerror}).") from None
 
 
 def _bytes_of(block: Tensor) -> memoryview:

@@ -24,6 +24,7 @@ UNSET = -1.0
 
 @register("batch_topk")
 class BatchTopK(SparseAutoencoder):
+    anneals_k = True
     threshold: Tensor
 
     def __init__(self, config: SAEConfig, d_model: int) -> None:

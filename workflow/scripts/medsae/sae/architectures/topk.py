@@ -14,6 +14,8 @@ from medsae.sae.sparse import Code
 
 @register("topk")
 class TopK(SparseAutoencoder):
+    anneals_k = True
+
     @torch.no_grad()
     def gate(self, centred: Tensor) -> Code:
         pattern, known = top_k_per_token(centred, self.W_enc, self.b_enc, self.config.k)
