@@ -48,7 +48,8 @@ test-e2e: setup-dev ## Runs through snakemake, and trainings over several proces
 	$(BIN)/python -m pytest -m slow tests/e2e tests/sae
 
 test-null: setup-dev ## Simulated null data sets too slow for `make test` (minutes)
-	$(BIN)/python -m pytest -m slow tests/mixed_effects tests/polysemy tests/report
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -n auto --maxprocesses 8 \
+		tests/mixed_effects tests/polysemy tests/report
 
 test-slurm: setup-dev ## A shrunken study on a real Slurm, started on this machine (root, minutes)
 	@sh tests/slurm/install.sh

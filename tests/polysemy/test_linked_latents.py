@@ -156,6 +156,25 @@ def test_discoveries_without_effect_are_rare(plant, write_latents, statistics):
     assert discovered <= binom.ppf(0.9995, 30, 0.05)
 
 
+@pytest.mark.slow
+def test_among_true_ones_no_more_discoveries_are_false_than_q_says(
+    plant, write_latents, statistics
+):
+    false, true = [], 0
+    for number in range(40):
+        table = plant(
+            {"lemma": "a", "strength": 0.25, "patient_share": 0.6, "n_patients": 80, "seed": number}
+        )
+        linked = find_sense_linked_latents(write_latents(table), statistics)
+        found = linked.filter("discovered")
+        own = {"one": range(20), "two": range(20, 40)}
+        right = [row["latent_id"] in own[row["sense"]] for row in found.iter_rows(named=True)]
+        false.append(right.count(False) / max(1, len(right)))
+        true += sum(right)
+    assert true > 100
+    assert np.mean(false) <= 0.05 + 3 * np.std(false) / np.sqrt(len(false))
+
+
 def test_label_blind_prefilter(plant, write_latents, statistics):
     # a latent is tested for both senses if it fires and is silent often enough, whatever is meant
     table = plant({"lemma": "a", "strength": 0.3, "n_patients": 60})

@@ -10,6 +10,7 @@ from medsae.polysemy import sense_probes
 from medsae.polysemy.columns import SENSE_PROBES, SINGLE_PROBES
 from medsae.polysemy.linked_latents import find_sense_linked_latents
 from medsae.polysemy.probes import (
+    _single_rows,
     fit_single_probes,
     null_aurocs,
     probe_latents,
@@ -137,6 +138,54 @@ def test_p_of_a_probe_without_effect_is_uniform():
     assert kstest(pvalues, "uniform").pvalue > 0.001
     low, high = binom.ppf([0.0005, 0.9995], 500, 0.05)
     assert low <= (np.array(pvalues) <= 0.05).sum() <= high
+
+
+@pytest.mark.slow
+def test_p_of_a_single_probe_in_the_table_is_uniform_without_effect(
+    plant, write_latents, statistics
+):
+    pvalues = []
+    for number in range(500):
+        table = plant({"lemma": "a", "patient_share": 0.7, "n_patients": 30, "seed": number})
+        path = write_latents(table)
+        # whichever latents occur most, whatever is meant
+        common = table["latent_ids"].explode().value_counts(sort=True)["latent_ids"][:2]
+        linked = pl.DataFrame(
+            {"lemma": "a", "sense": ["one", "two"], "latent_id": common, "confirmed": False}
+        ).with_columns(discovered=pl.lit(True))
+        linked.write_csv(path.with_suffix(".csv"))
+        (lemma,) = read_lemmas(path, "z_values_norm", ("polysemous",))
+        sample = sense_sample(lemma, statistics["min_occurrences"])
+        rows = pl.concat(_single_rows(sample, linked, statistics | {"seed": number}))
+        pvalues.append(rows["pvalue"].fill_nan(None).to_list())
+    first = np.array([own[0] for own in pvalues if own[0] is not None])
+    assert len(first) > 450
+    for level in (0.05, 0.2, 0.5):
+        low, high = binom.ppf([0.0005, 0.9995], len(first), level)
+        assert low <= (first <= level).sum() <= high, level
+
+
+def test_shuffling_on_what_is_promising_does_not_raise_its_level(monkeypatch):
+    """Areas that are all alike, whatever the labels: p ≤ x in at most x of 2,000 terms."""
+    rng = np.random.default_rng(5)
+    patient = np.repeat(np.arange(12), 2)
+    label = np.tile([0, 1], 12).astype(np.int8)
+    codes = csr_array(np.eye(24, dtype=np.float32))
+    nothing = np.zeros((2, 24)), np.ones(2, int)
+    monkeypatch.setattr(sense_probes, "N_SHUFFLES", 19)
+    monkeypatch.setattr(sense_probes, "PROMISING", 3)
+    monkeypatch.setattr(sense_probes, "_all_scores", lambda *_: nothing)
+    monkeypatch.setattr(sense_probes, "_areas", lambda *_: rng.random(2))
+    monkeypatch.setattr(sense_probes, "_n_active", lambda *_: 0)
+    mixed = rng.permutation(label)
+    results = [cross_validate(codes, mixed, 2, patient, 199, stream(n)) for n in range(2000)]
+    pvalues = np.array([result.pvalue for result in results])
+    made = [result.n_shuffles for result in results]
+    assert (min(made), max(made)) == (19, 199) and len(set(made)) > 50
+    assert pvalues.min() == pytest.approx(1 / 200)
+    for level in (0.005, 0.01, 0.05, 0.15, 0.5):
+        assert (pvalues <= level).sum() <= binom.ppf(0.9995, 2000, level), level
+    assert (pvalues <= 0.01).sum() >= binom.ppf(0.0005, 2000, 0.01)
 
 
 def of_terms(senses):
