@@ -1,10 +1,8 @@
 """Entity recognition against GLiNER's own ``batch_predict_entities``, on the same notes.
 
 Two tasks, both on the adapted model and the notes of the demo: ``short_notes`` are those that
-GLiNER reads at once, where the spans of both must be the same but for ties; ``all_notes`` are as
-many of any length, of which GLiNER reads no more than its first words. A tie are overlapping spans
-of equal score: the library compares scores to 4 decimals, so that what it finds does not hang on
-which notes share a batch; GLiNER to the last bit.
+GLiNER reads at once, where the spans of both must be the same; ``all_notes`` are as many of any
+length, of which GLiNER reads no more than its first words.
 
     python benchmarks/ner.py [--notes 100] [--model resources/ner/gliner-minilm]
 """
@@ -20,9 +18,6 @@ import polars as pl
 
 BATCH = 8
 MIN_SCORE = 0.4
-TIE = 1e-4
-
-Span = tuple[str, int, int, str]
 
 
 def read(notes: str, folder: Path) -> tuple[Any, list[tuple[str, str]]]:
@@ -48,11 +43,11 @@ def gliner(data: tuple[Any, list[tuple[str, str]]]) -> dict[str, Any]:
     found = model.batch_predict_entities(
         [text for _, text in notes], list(NER_LABELS), threshold=MIN_SCORE, batch_size=BATCH
     )
-    spans = {
-        (doc_id, span["start"], span["end"], span["label"]): span["score"]
+    spans = [
+        (doc_id, span["start"], span["end"], span["label"])
         for (doc_id, _), here in zip(notes, found, strict=True)
         for span in here
-    }
+    ]
     return _done(model, notes, spans)
 
 
@@ -62,35 +57,15 @@ def library(data: tuple[Any, list[tuple[str, str]]]) -> dict[str, Any]:
     from medsae.ner.recognise import recognise_entities
 
     model, notes = data
-    spans = {
-        (span["doc_id"], span["start"], span["end"], span["entity_group"]): span["score"]
+    spans = [
+        (span["doc_id"], span["start"], span["end"], span["entity_group"])
         for span in recognise_entities(notes, model, NER_LABELS, MIN_SCORE, 384, 64, BATCH)
-    }
+    ]
     return _done(model, notes, spans)
 
 
-def _done(model: Any, notes: list[tuple[str, str]], spans: dict) -> dict[str, Any]:
-    return {"tokens": sum(_words(model, text) for _, text in notes), "spans": list(spans.items())}
-
-
-def _only_ties(one: dict[Span, float], other: dict[Span, float]) -> bool:
-    """Whether all spans that one side has alone come of a tie, or of what a tie let in."""
-    alone = [(span, score) for span, score in one.items() if span not in other]
-    rivals = [(span, score) for span, score in other.items() if span not in one]
-    explained = set()
-    for span, score in alone:
-        for rival, its in rivals:
-            if _overlap(span, rival) and abs(score - its) <= TIE:
-                explained |= {span, rival}
-    unexplained = {span for span, _ in (*alone, *rivals)} - explained
-    while let_in := {u for u in unexplained if any(_overlap(u, known) for known in explained)}:
-        explained |= let_in
-        unexplained -= let_in
-    return not unexplained
-
-
-def _overlap(one: Span, other: Span) -> bool:
-    return one[0] == other[0] and one[1] < other[2] and other[1] < one[2]
+def _done(model: Any, notes: list[tuple[str, str]], spans: list[tuple]) -> dict[str, Any]:
+    return {"tokens": sum(_words(model, text) for _, text in notes), "spans": spans}
 
 
 def _words(model: Any, text: str) -> int:
@@ -139,13 +114,10 @@ def main() -> None:
             entry = common.compare(
                 task, common.Side(reader, gliner), common.Side(reader, library), folder
             )
-            ours, theirs = (
-                {tuple(span): score for span, score in entry[side].pop("spans")}
-                for side in common.SIDES
-            )
-            both = len(ours.keys() & theirs.keys())
-            if task == "short_notes" and not _only_ties(theirs, ours):
-                raise SystemExit("of notes that GLiNER reads at once, spans differ that do not tie")
+            ours, theirs = (set(entry[side].pop("spans")) for side in common.SIDES)
+            both = len(ours & theirs)
+            if task == "short_notes" and ours != theirs:
+                raise SystemExit("of notes that GLiNER reads at once, spans differ")
             entry |= {"spans": len(ours), "spans_gliner": len(theirs), "spans_equal": both}
             for side in common.SIDES:
                 entry[side]["tokens_per_s"] = entry[side]["tokens"] / entry[side]["seconds"]

@@ -22,8 +22,11 @@ from medsae.ner.words import Words, chunk_bounds, split_words
 WORDS_IN_MEMORY = 500_000
 """Notes are read until they have this many words, and their chunks sorted together."""
 
+LOGIT_DECIMALS = 3
+"""Digits of a logit that do not depend on which chunks shared a forward pass."""
+
 SCORE_DECIMALS = 4
-"""Digits of a score that do not depend on which chunks shared a forward pass."""
+"""Digits of the scores that are written."""
 
 Chunk = tuple[int, int, int, int]  # note, index within the note, first word, end word
 
@@ -104,7 +107,7 @@ class _Finder:
                     "end": end,
                     "text": text[start:end],
                     "entity_group": span.label,
-                    "score": span.score,
+                    "score": round(span.score, SCORE_DECIMALS),
                 }
 
     def _tokens(self, text: str, words: Words) -> tuple[Any, ...]:
@@ -142,14 +145,15 @@ class _Finder:
         on_gpu = self.model.device.type == "cuda"
         with torch.autocast("cuda", torch.bfloat16) if on_gpu else nullcontext():
             logits = span_scores(self.model, *represent(self.model, batch))
-        scores = torch.round(logits.float().sigmoid(), decimals=SCORE_DECIMALS)
+        # in float64, because the last bit of a float32 sigmoid hangs on its place in the batch;
+        # to float32, so that scores tie where GLiNER's do
+        scores = torch.round(logits.float(), decimals=LOGIT_DECIMALS).double().sigmoid().float()
         possible = span_mask(batch["text_lengths"], scores.shape[1], scores.shape[2])
         found = (scores >= self.min_score) & possible.unsqueeze(-1)
         proposals: list[list[tuple[int, int, str, float]]] = [[] for _ in chunks]
         where = found.nonzero().tolist()
         for (chunk, first, width, label), score in zip(where, scores[found].tolist(), strict=True):
-            rounded = round(score, SCORE_DECIMALS)
-            proposals[chunk].append((first, first + width, self.labels[label], rounded))
+            proposals[chunk].append((first, first + width, self.labels[label], score))
         return proposals
 
     def _propose_by_gliner(
