@@ -184,6 +184,12 @@ def steps() -> list[tuple[str, dict, dict, dict]]:
             {"k": [10, 20], **statistics},
         ),
         (
+            "measure_training_gain",
+            {"trained": tables["latents"], "untrained": tables["latents"]},
+            {"gain": "gain.csv"},
+            {"k": 10, **statistics},
+        ),
+        (
             "measure_entropy",
             tables | {"calibration": "calibrated/calibration.parquet"},
             {"entropy": "entropy.csv"},

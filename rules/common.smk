@@ -50,6 +50,28 @@ def every(pattern):
     )
 
 
+def every_trained(pattern):
+    """`pattern` for every SAE of a model that is compared with random weights."""
+    return sorted(
+        {
+            pattern.format(model=model, layer=layer, sae=sae.name)
+            for model in C.untrained
+            for layer in C.model(model).layers
+            for sae in C.saes_of(C.model(model))
+        }
+    )
+
+
+def untrained(pattern):
+    """`pattern` for the SAE of random weights that the SAE at hand is compared with."""
+
+    def path(wildcards):
+        place = C.untrained_place(wildcards.model, int(wildcards.layer), wildcards.sae)
+        return pattern.format(**dict(zip(("model", "layer", "sae"), place)))
+
+    return path
+
+
 def shards(pattern, names=L.shards):
     """`pattern` for each of the shards `names`, the other wildcards left open."""
     return [pattern.replace("{shard}", name) for name in names]

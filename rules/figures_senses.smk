@@ -10,6 +10,7 @@ localrules:
     plot_mixed_effects,
     plot_mixed_effects_diagnostics,
     plot_pooling,
+    plot_training_gain,
 
 
 rule plot_jaccard:
@@ -33,6 +34,29 @@ rule plot_jaccard:
         "Drawing the overlap of latents ({wildcards.model}, layer {wildcards.layer}, {wildcards.sae})"
     script:
         "../workflow/scripts/plot_jaccard.py"
+
+
+rule plot_training_gain:
+    input:
+        gain=rules.measure_training_gain.output.gain,
+    output:
+        figure=report(
+            L.sae("figures/training_gain.svg"),
+            caption="../report/training_gain.rst",
+            category=FOUND,
+            labels={"result": "1.4 Overlap that random weights leave unexplained"}
+            | SAE_LABELS,
+        ),
+    log:
+        L.log("plot_training_gain", "model", "layer", "sae"),
+    benchmark:
+        L.benchmark("plot_training_gain", "model", "layer", "sae")
+    conda:
+        "../envs/report.yaml"
+    message:
+        "Drawing the overlap beyond random weights ({wildcards.model}, layer {wildcards.layer}, {wildcards.sae})"
+    script:
+        "../workflow/scripts/plot_training_gain.py"
 
 
 rule plot_layers:

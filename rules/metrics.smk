@@ -26,6 +26,30 @@ rule measure_jaccard:
         "../workflow/scripts/measure_jaccard.py"
 
 
+rule measure_training_gain:
+    input:
+        trained=rules.pool_occurrence_latents.output.latents,
+        untrained=untrained(rules.pool_occurrence_latents.output.latents),
+    output:
+        gain=L.sae("metrics/training_gain.csv"),
+    log:
+        L.log("measure_training_gain", "model", "layer", "sae"),
+    benchmark:
+        L.benchmark("measure_training_gain", "model", "layer", "sae")
+    conda:
+        "../envs/notes.yaml"
+    threads: HALF
+    resources:
+        mem_mb=R.table_memory_mb,
+    params:
+        k=min(C.polysemy.jaccard_k),
+        statistics=statistics("min_occurrences", "n_bootstrap"),
+    message:
+        "Overlap beyond random weights ({wildcards.model}, {wildcards.sae})"
+    script:
+        "../workflow/scripts/measure_training_gain.py"
+
+
 rule compare_poolings:
     input:
         occurrences=rules.locate_occurrences.output.occurrences,

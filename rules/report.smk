@@ -34,9 +34,11 @@ CORPUS_FIGURES = [
     "agreement",
     *(["ner"] if C.corpus.gold_spans else []),
 ]
-FIGURES = [L.corpus(f"figures/{name}.svg") for name in CORPUS_FIGURES] + [
-    path for name in SAE_FIGURES for path in every(L.sae(f"figures/{name}.svg"))
-]
+FIGURES = (
+    [L.corpus(f"figures/{name}.svg") for name in CORPUS_FIGURES]
+    + [path for name in SAE_FIGURES for path in every(L.sae(f"figures/{name}.svg"))]
+    + every_trained(L.sae("figures/training_gain.svg"))
+)
 
 
 localrules:
@@ -75,6 +77,7 @@ rule write_summary:
     input:
         summaries=every(rules.summarise_sae.output.summary),
         jaccard=every(rules.measure_jaccard.output.terms),
+        gains=every_trained(rules.measure_training_gain.output.gain),
         notes=rules.prepare_notes.output.summary,
         agreement=rules.find_occurrences.output.agreement,
         contrasts=rules.fit_mixed_effects.output.fdr,

@@ -30,7 +30,13 @@ def test_two_models_at_two_layers_beside_random_weights():
     study = parse_config(raw)
     assert len({model.source for model in study.models}) == 2
     assert all(len(model.layers) == 2 for model in study.models)
-    assert set(study.untrained.values()) == {"smollm2-135m-random"}
+    assert study.untrained == {
+        name: f"{name}-random" for name in ("smollm2-135m", "qwen2.5-coder-0.5b")
+    }
+    for layer in (8, 16):
+        sae = study.saes[0].name
+        place = study.untrained_place("qwen2.5-coder-0.5b", layer, sae)
+        assert place == ("qwen2.5-coder-0.5b-random", layer, sae)
     assert demo.untrained == {"smollm2-135m": "smollm2-135m-random"}
     # notes, entities and autoencoders are the demo's; the results are apart
     assert (study.ner, study.saes) == (demo.ner, demo.saes)

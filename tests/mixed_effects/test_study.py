@@ -3,6 +3,7 @@
 import numpy as np
 import polars as pl
 import pytest
+from scipy.stats import ttest_1samp
 
 from medsae.io import UserError
 from medsae.mixed_effects import (
@@ -89,6 +90,28 @@ def test_a_model_is_compared_with_its_own_control(planted, tmp_path):
         assert row["conf_low"] < row["estimate"] < row["conf_high"]
     assert "modelb-random" not in fitted.contrasts.filter(specification="planned")["term"]
     assert contrast(fitted, "jaccard", INTERCEPT)["estimate"] == pytest.approx(mean["a-random"])
+    # trained models with each other: a t test over terms of what each is above its own
+    row = contrast(fitted, "jaccard", "modela - modelb")
+    assert row["contrast"] == "same sense − other sense, (a − a-random) − (b − b-random)"
+    wide = overlap.pivot("model", index="lemma", values="jaccard").drop("lemma")
+    above = (wide["a"] - wide["a-random"]) - (wide["b"] - wide["b-random"])
+    truth = ttest_1samp(above.to_numpy(), 0)
+    assert row["estimate"] == pytest.approx(above.mean())
+    assert row["pvalue"] == pytest.approx(truth.pvalue)
+    interval = (row["conf_low"], row["conf_high"])
+    assert interval == pytest.approx(tuple(truth.confidence_interval()))
+
+
+def test_models_without_a_control_of_their_own_are_compared_with_each_other(planted, tmp_path):
+    models = {"a": 0.10, "b": 0.16, "c": 0.13}
+    pairs = [
+        write_jaccard(tmp_path / f"{model}.parquet", model, effect, seed)
+        for seed, (model, effect) in enumerate(models.items())
+    ]
+    fitted = fit_study(planted | {"overlap": overlaps_of(jaccard_table(pairs))}, 0)
+    rows = fitted.contrasts.filter(response="jaccard", specification="planned")
+    said = set(rows["contrast"].str.split(", ").list.get(1))
+    assert said == {"a", "b − a", "c − a", "b − c"}
 
 
 def test_planned_errors_are_robust_over_terms(study, planted):

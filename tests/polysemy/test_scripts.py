@@ -157,6 +157,14 @@ def test_metrics(run, plant, write_latents, tmp_path, statistics, monkeypatch):
     assert pl.read_csv(retrieval["detail"]).columns == list(columns.RETRIEVAL_DETAIL)
     assert pl.read_csv(retrieval["summary"]).columns == list(columns.RETRIEVAL_SUMMARY)
     assert pl.read_csv(retrieval["baselines"]).columns == list(columns.RETRIEVAL_BASELINES)
+    gain = run(
+        "measure_training_gain",
+        {"trained": latents, "untrained": latents},
+        {"gain": "gain.csv"},
+        k=8,
+        statistics=statistics,
+    )
+    assert pl.read_csv(gain["gain"]).columns == list(columns.TRAINING_GAIN)
     part = tmp_path / "topk/part-0000"
     part.mkdir(parents=True)
     codes = table.select("latent_ids", "z_values", "z_values_norm")

@@ -20,6 +20,8 @@ POOR = "insufficiency"  # too rare to say anything about
 MIXED = "mass"  # its senses share their latents
 PLACE = {"model": "small-lm", "layer": 10, "sae": "topk"}
 
+RANDOM_PLACE = PLACE | {"model": "random-lm"}
+
 
 def interval(name: str, value: float | None, half: float) -> dict:
     low, high = (None, None) if value is None else (value - half, value + half)
@@ -347,3 +349,26 @@ def poolings() -> pl.DataFrame:
         for pooling, loss in (("last", 0.0), ("max", 0.01), ("mean", 0.04 * (index % 3 > 0)))
     ]
     return pl.DataFrame(rows, infer_schema_length=None)
+
+
+@pytest.fixture
+def gains(jaccard: pl.DataFrame) -> pl.DataFrame:
+    """``training_gain.csv``: random weights leave a tenth of each Δ; one term has too few."""
+    at_10 = jaccard.filter(pl.col("k") == 10, pl.col("kind") == "polysemous")
+    ends = [pl.col(f"delta{end}") for end in ("", "_low", "_high")]
+    untrained = [(end * 0.1).name.replace("delta", "delta_untrained") for end in ends]
+    gain = [(end * 0.9).name.replace("delta", "gain") for end in ends]
+    table = at_10.select(
+        *PLACE,
+        *(pl.lit(value).alias(f"untrained_{name}") for name, value in RANDOM_PLACE.items()),
+        "lemma",
+        "k",
+        *ends,
+        *untrained,
+        *gain,
+        pl.col("n_occurrences1").alias("n_occurrences"),
+        "n_patients",
+        "reason",
+    )
+    assert table.columns == list(columns.TRAINING_GAIN)
+    return table

@@ -28,6 +28,7 @@ from medsae.report.sense_linked import count_linked, draw_sense_linked
 from medsae.report.style import CUTS, WITHIN, save
 from medsae.report.tables import read
 from medsae.report.training import draw_training
+from medsae.report.training_gain import draw_training_gain
 
 WHERE = "small-lm, layer 10, topk"
 
@@ -60,6 +61,7 @@ def figures(request: pytest.FixtureRequest) -> dict[str, Figure]:
         "mixed_effects": draw_mixed_effects(get("contrasts"), get("fits")),
         "mixed_effects_diagnostics": draw_diagnostics(get("diagnostics"), get("fits")),
         "pooling": draw_pooling(get("poolings"), WHERE),
+        "training_gain": draw_training_gain(get("gains"), WHERE),
         "faithfulness": draw_faithfulness(get("faithfulness")),
         "corpus": draw_corpus(count_occurrences(get("occurrences")), get("notes"), 10),
         "agreement": draw_agreement(get("agreement")),
@@ -98,6 +100,7 @@ NUMBERS_OF = {
     "probes": draw_probes,
     "ablation": draw_ablation,
     "poolings": draw_pooling,
+    "gains": draw_training_gain,
 }
 
 

@@ -36,6 +36,7 @@ PER_SAE = {
     "metrics/ablation_summary.csv": "ablation",
     "metrics/faithfulness.csv": "faithfulness",
     "metrics/pooling_sensitivity.csv": "poolings",
+    "metrics/training_gain.csv": "gains",
     "sae/train_metrics.parquet": "training",
 }
 PER_CORPUS = {

@@ -60,6 +60,7 @@ def make_run(request: pytest.FixtureRequest):
             "agreement": get("agreement"),
             "contrasts": get("contrasts"),
             "fits": get("fits"),
+            "gains": None if random_scale is None else get("gains"),
             "ner": get("ner"),
         }
         return Run(**(values | changes))
@@ -106,7 +107,7 @@ def test_every_term_gets_a_verdict_with_effect_interval_q_and_counts(make_run):
     assert "64 + 58 occurrences, 97 patients" in discharge
     assert "separated, but by no more than random cuts of controls" in discharge
     assert "95% have |Δ| below 0.06." in discharge
-    assert "With random weights: Δ = 0.005 [0.002, 0.008]" in discharge
+    assert "With random weights Δ = 0.005 [0.002, 0.008]: training adds +0.045" in discharge
     assert "- **mass** (radiological / anatomical): not shown to be separated" in text
     assert "- **insufficiency** (renal / endocrine): not enough data: 4 occurrences" in text
 

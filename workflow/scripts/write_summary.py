@@ -29,6 +29,7 @@ with job(snakemake):
         agreement=read(source.agreement),
         contrasts=read(source.contrasts),
         fits=read(source.fits),
+        gains=read_all(source.gains) if source.gains else None,
         ner=read(source.ner) if source.ner else None,
     )
     document = write_summary(run)

@@ -227,6 +227,16 @@ class Config(Section):
             if random
         }
 
+    def untrained_place(self, model: str, layer: int, sae: str) -> tuple[str, int, str]:
+        """(model, layer, SAE) of random weights that an SAE of trained weights is compared with.
+
+        The nearest layer of its model's control; the same SAE, or the control's first without it.
+        """
+        control = self.model(self.untrained[model])
+        nearest = min(control.layers, key=lambda other: (abs(other - layer), other))
+        names = [other.name for other in self.saes_of(control)]
+        return control.name, nearest, sae if sae in names else names[0]
+
     def sae(self, name: str) -> Sae:
         """The SAE called ``name``."""
         return next(sae for sae in self.saes if sae.name == name)

@@ -3,7 +3,7 @@
 import logging
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -69,6 +69,7 @@ def fit(
     engine: str,
     cluster: str = "",
     references: Mapping[str, str] | None = None,
+    differences: Sequence[tuple[str, str]] = (),
 ) -> Fit:
     """Fit ``formula`` to ``table`` with ``engine``: lm, lmer, beta (logit) or gamma (log).
 
@@ -76,15 +77,23 @@ def fit(
     of one cluster share and to unequal spread (CR2; Pustejovsky and Tipton 2018).
     ``references``: the level that each further level of the column ``model`` is compared with: the
     first, or one that is compared with the first. Without it, and for other columns, the first.
+    ``differences``: pairs of fixed effects whose difference is wanted too, robust as they are: a
+    row of effect "difference" and term `difference_term` of the pair. Only with ``cluster``.
 
     String and Enum columns become factors, an Enum with its categories in their order.
     Raises ``UserError`` when R or one of its packages is missing; data that R cannot fit
     are no exception but a `Fit` with a ``reason``.
     """
     logger.info("Fitting %s to %d rows", formula, table.height)
-    return _fit(
-        _r().globalenv["fit_model"](_data_frame(table, references or {}), formula, engine, cluster)
-    )
+    robjects = _r()
+    pairs = [robjects.StrVector([pair[side] for pair in differences]) for side in (0, 1)]
+    data = _data_frame(table, references or {})
+    return _fit(robjects.globalenv["fit_model"](data, formula, engine, cluster, *pairs))
+
+
+def difference_term(plus: str, minus: str) -> str:
+    """What the difference of two fixed effects is called among the coefficients."""
+    return f"{plus} - {minus}"
 
 
 def not_estimable(reason: str) -> Fit:

@@ -6,7 +6,9 @@
 # With `cluster`, a column of `data`, standard errors, degrees of freedom, p and intervals of the
 # fixed effects are the cluster-robust ones (CR2 with Satterthwaite's degrees of freedom; Pustejovsky
 # and Tipton 2018): right when clusters or models differ in spread, and with few clusters.
-fit_model <- function(data, formula, engine, cluster = "") {
+# `plus` and `minus` name fixed effects: with `cluster`, the differences plus[i] - minus[i] are rows
+# too, of effect "difference".
+fit_model <- function(data, formula, engine, cluster = "", plus = character(), minus = character()) {
   messages <- character()
   note <- function(condition) {
     messages <<- c(messages, trimws(conditionMessage(condition)))
@@ -22,7 +24,10 @@ fit_model <- function(data, formula, engine, cluster = "") {
   if (inherits(fit, "error")) return(not_estimable(conditionMessage(fit)))
   judge <- if (inherits(fit, "merMod")) judge_lme4 else if (inherits(fit, "lm")) judge_lm else judge_glmmtmb
   judged <- judge(fit)
-  coefficients <- tryCatch(tidy_model(fit, if (nzchar(cluster)) data[, cluster]), error = function(e) e)
+  coefficients <- tryCatch({
+    table <- tidy_model(fit, if (nzchar(cluster)) data[, cluster])
+    if (nzchar(cluster)) rbind(table, differences(fit, data[, cluster], plus, minus)) else table
+  }, error = function(e) e)
   if (inherits(coefficients, "error")) return(not_estimable(conditionMessage(coefficients)))
   list(
     model = fit,
@@ -109,6 +114,25 @@ robust <- function(fit, table, cluster) {
   table$df <- tests$df_Satt
   table$p.value <- tests$p_Satt
   table
+}
+
+# The rows of plus[i] - minus[i], in the columns of tidy_model.
+differences <- function(fit, cluster, plus, minus) {
+  names <- clubSandwich::coef_test(fit, vcov = "CR2", cluster = cluster)$Coef
+  known <- plus %in% names & minus %in% names
+  if (!any(known)) return(NULL)
+  labels <- paste(plus, minus, sep = " - ")[known]
+  weights <- outer(plus[known], names, "==") - outer(minus[known], names, "==")
+  rownames(weights) <- labels
+  tests <- clubSandwich::linear_contrast(
+    fit, vcov = "CR2", cluster = cluster, contrasts = weights, test = "Satterthwaite"
+  )
+  statistic <- tests$Est / tests$SE
+  data.frame(
+    effect = "difference", group = "", term = labels, estimate = tests$Est, std.error = tests$SE,
+    statistic = statistic, df = tests$df, p.value = 2 * stats::pt(-abs(statistic), tests$df),
+    conf.low = tests$CI_L, conf.high = tests$CI_U
+  )
 }
 
 # The same columns of a model without random effects.

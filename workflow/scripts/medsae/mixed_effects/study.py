@@ -8,8 +8,9 @@ Planned tests are over terms (``medsae.mixed_effects.aggregate``; ``m``: languag
 
 Their p and intervals are cluster-robust over terms: Δ of random weights spreads a quarter as much
 as Δ of a trained model, which one residual variance cannot say. A model is compared with
-the same network with random weights or, without it, with the first model of random weights; layers
-are compared within their model. A layer of a model with fewer than three terms takes no part.
+the same network with random weights or, without it, with the first model of random weights; trained
+models are compared with each other by what each is above its own: (A − A₀) − (B − B₀). Layers are
+compared within their model. A layer of a model with fewer than three terms takes no part.
 
 Δ overlap is that of all pairs of a term. Unaggregated, the formulas over a sample of the pairs, and
 over occurrences, whose coefficients are kept but not tested:
@@ -33,7 +34,7 @@ response is itself a contrast) and covariates are not tests.
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from itertools import product
+from itertools import combinations, product
 from types import MappingProxyType
 
 import numpy as np
@@ -41,7 +42,7 @@ import polars as pl
 
 from medsae.io import progress
 from medsae.mixed_effects.aggregate import lemma_ablations, lemma_entropies, lemma_overlaps
-from medsae.mixed_effects.bridge import COEFFICIENTS, Fit, fit, not_estimable
+from medsae.mixed_effects.bridge import COEFFICIENTS, Fit, difference_term, fit, not_estimable
 from medsae.mixed_effects.data import LABELS, controls_first, sample_rows
 from medsae.mixed_effects.diagnostics import (
     DIAGNOSTICS,
@@ -136,7 +137,8 @@ def fit_study(
             result = not_estimable(formula.reason)
         else:
             rows = _in_bounds(spec, formula.data)
-            result = fit(rows, formula.text, formula.engine, spec.cluster, references)
+            pairs = list(_model_differences(spec, formula, references, random_models))
+            result = fit(rows, formula.text, formula.engine, spec.cluster, references, pairs)
         status = _status(result)
         about = {
             "response": spec.response,
@@ -146,7 +148,10 @@ def fit_study(
         fits.append(_fit_row(about, formula, result, status, table.height, available.height))
         coefficients[spec.metric].append(_coefficient_rows(about, formula, result, status))
         if spec.specification != UNAGGREGATED:
-            contrasts.append(_contrast_rows(spec, formula, references, about, result, status))
+            differences = _model_differences(spec, formula, references, random_models)
+            names = _planned_terms(spec, formula, references)
+            names |= {difference_term(*pair): words for pair, words in differences.items()}
+            contrasts.append(_contrast_rows(names, about, result, status))
         diagnostics.append(diagnostic_rows(about, result, seed))
         models[spec.metric][f"{spec.response} {spec.specification}"] = result
     return Results(
@@ -232,16 +237,12 @@ def _coefficient_rows(
 
 
 def _contrast_rows(
-    spec: Specification,
-    formula: Formula,
-    references: Mapping[str, str],
-    about: dict[str, str],
-    result: Fit,
-    status: str,
+    names: dict[str, str], about: dict[str, str], result: Fit, status: str
 ) -> pl.DataFrame:
-    names = _planned_terms(spec, formula, references)
+    """The coefficients that ``names`` names, with what they say."""
+    is_planned = pl.col("effect").is_in(["fixed", "difference"]) & pl.col("term").is_in(list(names))
     return (
-        result.coefficients.filter(pl.col("effect") == "fixed", pl.col("term").is_in(list(names)))
+        result.coefficients.filter(is_planned)
         .with_columns(
             *(pl.lit(value).alias(name) for name, value in about.items()),
             pl.col("term").replace_strict(names, return_dtype=pl.String).alias("contrast"),
@@ -289,6 +290,38 @@ def _planned_terms(
                 words.append(options[crossed][0])  # of the reference
             terms[":".join(f"{name}{level}" for name, level in pairs)] = ", ".join(words)
     return terms
+
+
+def _model_differences(
+    spec: Specification,
+    formula: Formula,
+    references: Mapping[str, str],
+    random_models: Collection[str],
+) -> dict[tuple[str, str], str]:
+    """Pairs of coefficients of two trained models, and what their difference says."""
+    if not (spec.by_lemma and formula.crossed):
+        return {}
+    said = {"": spec.difference}  # by what stands before the model in the name of a coefficient
+    if spec.interaction:
+        levels = [(name, other) for name in spec.interest for other in _levels(formula.data, name)]
+        said = {
+            f"{name}{level}:": text for name, level in levels if (text := LABELS.get((name, level)))
+        }
+    trained = sorted(name for name in references if name not in random_models)
+    return {
+        (
+            f"{prefix}model{one}",
+            f"{prefix}model{other}",
+        ): f"{text}, {_difference(one, other, references)}"
+        for one, other in combinations(trained, 2)
+        for prefix, text in said.items()
+    }
+
+
+def _difference(one: str, other: str, references: Mapping[str, str]) -> str:
+    if references[one] == references[other]:
+        return f"{one} − {other}"
+    return f"({one} − {references[one]}) − ({other} − {references[other]})"
 
 
 def _references(table: pl.DataFrame, untrained: Mapping[str, str]) -> dict[str, str]:

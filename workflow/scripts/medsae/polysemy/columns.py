@@ -121,6 +121,28 @@ POOLING = (
 )
 """``change``: Δ minus that of the pooling the study uses, which is ``chosen``."""
 
+TRAINING_GAIN = (
+    *SOURCE,
+    "untrained_model",
+    "untrained_layer",
+    "untrained_sae",
+    "lemma",
+    "k",
+    "delta",
+    "delta_low",
+    "delta_high",
+    "delta_untrained",
+    "delta_untrained_low",
+    "delta_untrained_high",
+    "gain",
+    "gain_low",
+    "gain_high",
+    "n_occurrences",
+    "n_patients",
+    "reason",
+)
+"""``gain``: Δ minus that of the SAE of random weights, over the same occurrences."""
+
 ENTROPY = (
     "lemma",
     "sense",

@@ -8,21 +8,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from medsae.polysemy.columns import POLYSEMOUS, POOLING, tidy
-from medsae.polysemy.jaccard import observed_overlaps, resampled_overlaps
-from medsae.polysemy.overlap import grouped_overlap
+from medsae.polysemy.paired_deltas import Delta, resampled_delta
 from medsae.polysemy.pooling import Pooling, pool_occurrences
-from medsae.polysemy.sparse import SenseSample, codes_of, read_lemmas, sense_sample, whole_patients
-from medsae.statistics import cluster_weights, percentile_interval, stream
+from medsae.polysemy.sparse import codes_of, read_lemmas, sense_sample, whole_patients
+from medsae.statistics import stream
 
 MAX_COMPARED = 2_000
 """Occurrences of a term that are compared; more are cut by whole patients."""
-
-Delta = tuple[float, NDArray[np.float64]]
 
 
 def compare_poolings(
@@ -59,12 +54,11 @@ def compare_poolings(
                 }
             )
             if sample.reason is None:
-                deltas[lemma.lemma, pooling] = _delta(sample, depth, statistics)
+                deltas[lemma.lemma, pooling] = resampled_delta(sample, depth, statistics)
     for row in rows:
         if (own := deltas.get((row["lemma"], row["pooling"]))) is not None:
             usual = deltas[row["lemma"], chosen]
-            row |= _with_interval("delta", *own)
-            row |= _with_interval("change", own[0] - usual[0], own[1] - usual[1])
+            row |= own.columns("delta") | own.minus(usual).columns("change")
     texts = dict.fromkeys(("lemma", "pooling", "reason"), pl.String)
     whole = dict.fromkeys(("k", "n_occurrences", "n_patients"), pl.Int64)
     types = texts | whole | {"chosen": pl.Boolean}
@@ -79,17 +73,3 @@ def _draw(occurrences: pl.DataFrame, seed: int) -> pl.DataFrame:
         kept = whole_patients(patient, MAX_COMPARED, stream(seed, "poolings", lemma))
         parts.append(part.filter(pl.Series(kept)))
     return pl.concat(parts) if parts else occurrences
-
-
-def _delta(sample: SenseSample, depth: int, statistics: dict[str, int]) -> Delta:
-    patient, n_senses = sample.latents.patient, len(sample.senses)
-    grouped = grouped_overlap(sample.latents.codes, patient, sample.label, depth)
-    rng = stream(statistics["seed"], "poolings ci", sample.latents.lemma)
-    weights = cluster_weights(int(patient.max()) + 1, statistics["n_bootstrap"], rng)
-    observed = float(observed_overlaps(grouped, n_senses).delta[0])
-    return observed, resampled_overlaps(grouped, n_senses, weights).delta
-
-
-def _with_interval(name: str, value: float, resampled: NDArray[np.float64]) -> dict[str, float]:
-    low, high = percentile_interval(resampled)
-    return {name: value, f"{name}_low": float(low), f"{name}_high": float(high)}

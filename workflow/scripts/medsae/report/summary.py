@@ -37,9 +37,7 @@ def write_summary(run: Run) -> list[Block]:
     ]
     for summary in run.trained:
         blocks.append(Heading(2, f"Does {where(summary)} separate the senses of each term?"))
-        counterpart = run.counterpart(summary)
-        random = None if counterpart is None else run.rows_of(counterpart)
-        blocks += term_blocks(run.rows_of(summary), random)
+        blocks += term_blocks(run.rows_of(summary), run.gains_of(summary))
     blocks += [Heading(2, "What the latents carry"), *_latents(run)]
     blocks += [Heading(2, "All terms, notes and models together"), *_mixed_effects(run)]
     blocks += [Heading(2, "How good the inputs are"), *_inputs(run)]

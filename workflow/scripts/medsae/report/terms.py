@@ -25,29 +25,22 @@ HEADER = (
 )
 
 
-def term_blocks(jaccard: pl.DataFrame, random: pl.DataFrame | None) -> list[Block]:
+def term_blocks(jaccard: pl.DataFrame, gains: Mapping[str, Row]) -> list[Block]:
     """A sentence per ambiguous term and the table behind it, for one SAE.
 
-    ``jaccard`` is its ``jaccard_at_k.csv``; ``random`` the same of a model with random
-    weights, if there is one.
+    ``jaccard`` is its ``jaccard_at_k.csv``; ``gains`` has by term the rows of its
+    ``training_gain.csv``, if there is one.
     """
     at_k, k = at_headline_k(jaccard)
     terms = at_k.filter(pl.col("kind") == "polysemous").with_columns(
         significant("delta").alias("separated"), beyond_chance().alias("beyond")
     )
     terms = terms.sort(["delta", "lemma"], descending=[True, False], nulls_last=True)
-    chance = {} if random is None else _by_lemma(random)
     sentences, rows = [], []
     for row in terms.iter_rows(named=True):
-        sentences.append(_sentence(row, k, chance.get(row["lemma"])))
+        sentences.append(_sentence(row, k, gains.get(row["lemma"])))
         rows.append(_cells(row))
     return [Bullets(tuple(sentences)), Table(HEADER, tuple(rows), n_text=3)]
-
-
-def _by_lemma(jaccard: pl.DataFrame) -> dict[str, Row]:
-    at_k, _ = at_headline_k(jaccard)
-    terms = at_k.filter(pl.col("kind") == "polysemous")
-    return {row["lemma"]: row for row in terms.iter_rows(named=True)}
 
 
 def _senses(row: Row) -> str:
@@ -71,7 +64,7 @@ def _verdict(row: Row) -> str:
     return "not shown to be separated"
 
 
-def _sentence(row: Row, k: int, random: Row | None) -> str:
+def _sentence(row: Row, k: int, gain: Row | None) -> str:
     name = f"**{row['lemma']}** ({_senses(row)})" if _senses(row) else f"**{row['lemma']}**"
     if row["delta"] is None:
         return f"{name}: not enough data: {row['reason'] or 'not estimable'}."
@@ -86,8 +79,11 @@ def _sentence(row: Row, k: int, random: Row | None) -> str:
             "Random cuts of controls of like frequency: 95% have |Δ| below "
             f"{small(row['chance_delta_95'])}."
         )
-    if random is not None:
-        parts.append(f"With random weights: Δ = {estimated(of_row(random, 'delta'))}.")
+    if gain is not None:
+        parts.append(
+            f"With random weights Δ = {estimated(of_row(gain, 'delta_untrained'))}: training adds "
+            f"{estimated(of_row(gain, 'gain'), signed=True)}."
+        )
     return " ".join(parts)
 
 

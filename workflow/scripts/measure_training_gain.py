@@ -1,0 +1,12 @@
+"""Rule measure_training_gain: latents of each occurrence, and without training -> gain of Δ."""
+
+from entry import job
+
+with job(snakemake):
+    from medsae.io import atomic_path
+    from medsae.polysemy.training_gain import measure_training_gain
+
+    source, params = snakemake.input, snakemake.params
+    gain = measure_training_gain(source.trained, source.untrained, params.k, params.statistics)
+    with atomic_path(snakemake.output.gain) as path:
+        gain.write_csv(path)
