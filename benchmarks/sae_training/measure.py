@@ -1,6 +1,6 @@
-"""Run one trainer on the workload, in this process, and write what was measured as JSON.
+"""Run one trainer on a workload, in this process, and write what was measured as JSON.
 
-    python measure.py TRAINER --architecture topk --data FILE --out FILE
+    python measure.py TRAINER --architecture topk --workload JSON --data FILE --out FILE
 
 A trainer module in ``trainers/`` has ``make(architecture, train, load)``, which returns
 ``step(batch)`` and ``evaluate(rows) -> (reconstruction, codes > 0)``.
@@ -12,6 +12,7 @@ import json
 import statistics
 import time
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
@@ -26,35 +27,43 @@ def main() -> None:
     parser.add_argument("--architecture", default="topk")
     parser.add_argument("--precision", default="highest", choices=["highest", "medium"])
     parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--threads", type=int, default=workload.Workload().threads)
+    parser.add_argument("--workload", type=json.loads, default={}, help="what differs, as JSON")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
-    load = workload.Workload()
-    torch.set_num_threads(arguments.threads)
+    load = workload.Workload(**arguments.workload)
+    torch.set_num_threads(load.threads)
     torch.manual_seed(load.seed)
     # copies: pages of the mapped file would count as the trainer's memory when first touched
-    train, held_out = (rows.clone() for rows in workload.read(arguments.data))
+    train, held_out = (rows.clone().to(load.device) for rows in workload.read(arguments.data))
     batches = train.split(load.batch_size)[: load.n_train // load.batch_size]
     module = importlib.import_module(f"trainers.{arguments.trainer}")
-    if arguments.precision == "medium":
+    on_gpu = torch.device(load.device).type == "cuda"
+    is_fast = arguments.precision == "medium"
+    if is_fast:
         torch.set_float32_matmul_precision("medium")
-    reset_peak_memory()
-    base = memory_mb("VmRSS")
+    reset_peak_memory(on_gpu)
+    base = memory_mb("VmRSS", on_gpu)
     step, evaluate = module.make(arguments.architecture, train, load)
     seconds, cpu_seconds = [], []
     for number in range(arguments.steps):
         begin, cpu_begin = time.perf_counter(), time.process_time()
-        step(batches[number % len(batches)])
+        # the fast setting of a GPU is bfloat16, as sparsify's own trainer has it
+        with torch.autocast("cuda", torch.bfloat16, enabled=on_gpu and is_fast):
+            step(batches[number % len(batches)])
+        if on_gpu:
+            torch.cuda.synchronize()
         seconds.append(time.perf_counter() - begin)
         cpu_seconds.append(time.process_time() - cpu_begin)
-    peak = memory_mb("VmHWM") - base
+    peak = memory_mb("VmHWM", on_gpu) - base
     result = {
         "name": arguments.trainer,
         "architecture": arguments.architecture,
         "precision": arguments.precision,
         "steps": arguments.steps,
-        "threads": arguments.threads,
+        "threads": load.threads,
+        "selection": getattr(step, "selection", None),
+        "date": datetime.now(UTC).date().isoformat(),
         **rates(seconds, load.batch_size),
         "tokens_per_cpu_s": load.batch_size / statistics.median(cpu_seconds),
         **quality(evaluate, held_out),
@@ -87,11 +96,18 @@ def quality(evaluate, rows: torch.Tensor) -> dict[str, float | None]:
     return {"fvu": error / variance, "dead_fraction": float((~fired).double().mean())}
 
 
-def reset_peak_memory() -> None:
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+def reset_peak_memory(on_gpu: bool) -> None:
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats()
+    else:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
-def memory_mb(field: str) -> float:
+def memory_mb(field: str, on_gpu: bool) -> float:
+    """VmRSS (now) or VmHWM (peak) of this process, or of its tensors on the GPU."""
+    if on_gpu:
+        peak, now = torch.cuda.max_memory_allocated(), torch.cuda.memory_allocated()
+        return (peak if field == "VmHWM" else now) / 2**20
     for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
         if line.startswith(field + ":"):
             return int(line.split()[1]) / 1024

@@ -2,6 +2,13 @@
 
     python benchmarks/sae_training/run.py [--steps 200] [--environments FOLDER] [--out FILE]
 
+On a GPU, or at another size:
+
+    python benchmarks/sae_training/run.py --device cuda --d-model 5376 --latents 65536 --k 128
+
+(ours, the plain loop, the floor and sparsify, which is the peer with CUDA kernels of its own); this
+is written to a file of its own.
+
 With ``--architectures`` or ``--trainers`` only those are measured, and take the place of the
 same measurements in FILE; the ratios are then made again from all that FILE holds.
 
@@ -16,12 +23,14 @@ import os
 import subprocess
 import sys
 import tempfile
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import workload
 from peers import ENVIRONMENTS, PEERS, environment
 
 HERE = Path(__file__).parent
+ON_CUDA = ("floor", "ours", "ours_bf16", "dense", "peer_sparsify")
 ARCHITECTURES = {
     "topk": PEERS,
     "batch_topk": ("saelens", "dictionary_learning", "overcomplete"),
@@ -39,34 +48,42 @@ COLUMNS = (
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    usual = workload.Workload()
     parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--threads", type=int, default=workload.Workload().threads)
+    parser.add_argument("--threads", type=int, default=usual.threads)
+    parser.add_argument("--device", default=usual.device, help="cpu or cuda")
+    parser.add_argument("--rows", type=int, default=usual.n_train, dest="n_train")
+    parser.add_argument("--d-model", type=int, default=usual.d_model)
+    parser.add_argument("--latents", type=int, default=usual.n_latents, dest="n_latents")
+    parser.add_argument("--k", type=int, default=usual.k)
+    parser.add_argument("--batch", type=int, default=usual.batch_size, dest="batch_size")
     parser.add_argument(
         "--by-cpu-time",
         action="store_true",
         help="compare tokens per CPU second: for a busy machine, with --threads 1",
     )
     parser.add_argument("--environments", type=Path, default=ENVIRONMENTS)
-    parser.add_argument("--out", type=Path, default=HERE.parent / "results/sae_training.json")
+    parser.add_argument("--out", type=Path)
     parser.add_argument("--architectures", nargs="+", choices=list(ARCHITECTURES))
     parser.add_argument("--trainers", nargs="+", help="as they are named in trainers/")
     arguments = parser.parse_args()
-    runs = [
-        run
-        for run in plan(arguments.architectures or list(ARCHITECTURES))
-        if arguments.trainers is None or run[0] in arguments.trainers
-    ]
+    sizes = {field.name for field in fields(usual)} & vars(arguments).keys()
+    load = replace(usual, **{name: getattr(arguments, name) for name in sizes})
+    arguments.out = arguments.out or HERE.parent / "results" / file_name(load)
+    trainers = arguments.trainers or (ON_CUDA if load.device != "cpu" else None)
+    architectures = arguments.architectures or list(ARCHITECTURES)
+    runs = [run for run in plan(architectures) if trainers is None or run[0] in trainers]
     peers = dict.fromkeys(run[0].removeprefix("peer_") for run in runs if run[0][:5] == "peer_")
     pythons = {peer: environment(peer, arguments.environments) for peer in peers}
     measured = "tokens_per_cpu_s" if arguments.by_cpu_time else "tokens_per_s"
     is_whole = arguments.architectures is None and arguments.trainers is None
-    results = {} if is_whole else earlier(arguments.out, measured, arguments.steps)
+    results = {} if is_whole else earlier(arguments.out, measured, arguments.steps, load)
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "activations.safetensors"
-        workload.write(data, workload.Workload())
+        workload.write(data, load)
         for run in runs:
             python = pythons.get(run[0].removeprefix("peer_"), Path(sys.executable))
-            results[run] = measure(python, *run, data, arguments)
+            results[run] = measure(python, *run, data, arguments.steps, load)
             print(line(results[run]), flush=True)
             summary = summarise(list(results.values()), measured)
             arguments.out.parent.mkdir(parents=True, exist_ok=True)
@@ -76,12 +93,23 @@ def main() -> None:
             print(f"{key}: {json.dumps(value)}")
 
 
-def earlier(path: Path, measured: str, steps: int) -> dict[tuple[str, str, str], dict]:
+def file_name(load: workload.Workload) -> str:
+    """``sae_training.json``; at another size or device a file that names both."""
+    usual = replace(workload.Workload(), threads=load.threads)
+    if load == usual:
+        return "sae_training.json"
+    return f"sae_training_{load.device}_{load.n_latents}x{load.d_model}_k{load.k}.json"
+
+
+def earlier(
+    path: Path, measured: str, steps: int, load: workload.Workload
+) -> dict[tuple[str, str, str], dict]:
     """The measurements that ``path`` holds, if they were made the same way."""
     if not path.exists():
         return {}
     summary = json.loads(path.read_text(encoding="utf-8"))
-    if summary["compared"] != measured:
+    before = workload.Workload(**summary["workload"])
+    if summary["compared"] != measured or replace(before, threads=load.threads) != load:
         return {}
     return {
         (r["name"], r["architecture"], r["precision"]): {**r, "workload": summary["workload"]}
@@ -113,15 +141,16 @@ def measure(
     architecture: str,
     precision: str,
     data: Path,
-    arguments: argparse.Namespace,
+    steps: int,
+    load: workload.Workload,
 ) -> dict:
     out = data.with_name("result.json")
     command = [
         str(python), "measure.py", trainer, "--architecture", architecture,
-        "--precision", precision, "--steps", str(arguments.steps), "--threads",
-        str(arguments.threads), "--data", str(data), "--out", str(out),
+        "--precision", precision, "--steps", str(steps), "--workload", json.dumps(asdict(load)),
+        "--data", str(data), "--out", str(out),
     ]  # fmt: skip
-    threads = {"OMP_NUM_THREADS": str(arguments.threads), "HF_HUB_OFFLINE": "1"}
+    threads = {"OMP_NUM_THREADS": str(load.threads), "HF_HUB_OFFLINE": "1"}
     subprocess.run(
         command, cwd=HERE, env={**os.environ, **threads}, check=True, stderr=subprocess.DEVNULL
     )

@@ -24,6 +24,7 @@ class Workload:
     learning_rate: float = 1e-3
     threads: int = 2
     seed: int = 0
+    device: str = "cpu"
 
 
 NOISE = 0.15

@@ -18,6 +18,7 @@ from medsae.polysemy.pooling import pool_occurrences
 from medsae.polysemy.pooling_sensitivity import compare_poolings
 from medsae.polysemy.probes import probe_latents
 from medsae.polysemy.retrieval_tables import measure_retrieval
+from medsae.polysemy.training_gain import measure_training_gain
 
 STATISTICS = {"min_occurrences": 5, "n_permutations": 199, "n_bootstrap": 99, "seed": 7}
 K = 16
@@ -36,6 +37,8 @@ def main(folder: Path) -> None:
     linked.write_csv(folder / "linked.csv")
     terms, published, pairs = measure_jaccard(latents, [10], STATISTICS)
     single, senses = probe_latents(latents, folder / "linked.csv", STATISTICS)
+    other = folder / "other.parquet"
+    pool_occurrences(located, topk, "last", K).with_columns(**source).write_parquet(other)
     settings = {"k_sweep": [5, 20], "n_anchor_sweep": [2, 4]}
     activations = sorted((folder / "activations").glob("*.safetensors"))
     detail, sweep, baselines = measure_retrieval(
@@ -52,6 +55,7 @@ def main(folder: Path) -> None:
         "retrieval_detail": detail,
         "retrieval_sweep": sweep,
         "retrieval_baselines": baselines,
+        "training_gain": measure_training_gain(latents, other, 10, STATISTICS),
         "poolings": compare_poolings(located, topk, "last", K, 10, STATISTICS),
     }
     digests = {

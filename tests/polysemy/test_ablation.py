@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from polars.testing import assert_frame_equal
 
 from medsae.polysemy.ablation import ablate, matched_latent
 from medsae.polysemy.ablation_plan import choose_latents, choose_occurrences
@@ -201,6 +202,20 @@ def test_a_killed_process_goes_on_where_it_stopped(tmp_path):
     assert code == 0 and int(n_documents) == 40 - 16
     n_rows, whole = study(tmp_path / "whole")
     assert n_rows > 100 and digest == whole
+
+
+def test_threads_move_losses_by_no_more_than_rounding(tmp_path):
+    model, sae = llama(), tiny_sae()
+    documents, occurrences = corpus(model, sae)
+    linked = linked_table(list(range(64)))
+    pairs = choose_occurrences(occurrences.lazy(), choose_latents(linked, 64), 20, seed=0)
+    who, tables = subject(model, sae), []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        tables.append(ablate(who, pairs, documents, linked, tmp_path / f"{threads}", 0))
+    torch.set_num_threads(1)
+    assert tables[0].height
+    assert_frame_equal(*tables, rel_tol=1e-5, abs_tol=1e-6)
 
 
 def test_a_long_document_is_read_through_a_window(tmp_path):

@@ -13,7 +13,7 @@ from medsae.polysemy.ablation_summary import (
     summarize_ablation,
     within_latents,
 )
-from medsae.statistics import subset_ratios
+from medsae.statistics import cluster_ratios
 
 SENSES = pl.DataFrame({"lemma": ["block"], "sense": ["cardiac"]})
 
@@ -216,7 +216,7 @@ def test_which_latent_fires_where_is_no_effect_of_the_sense(patient_sd, latent_p
         difference, on, latent, patient = planted_differences(seed, patient_sd, latent_patient_sd)
         scores = within_latents(difference, on, latent, patient, 16)
         assert min(scores.n_patients_on, scores.n_patients_off) > 2
-        ratios = subset_ratios(
+        ratios = cluster_ratios(
             scores.numerator[None], scores.denominator[None], 199, np.random.default_rng(seed)
         )
         naive.append(difference[on].mean() - difference[~on].mean())
@@ -236,7 +236,7 @@ def test_an_effect_of_the_sense_is_found_beside_all_this():
     for seed in range(100):
         data = planted_differences(seed, 0.02, 0.0, sense_effect=0.05)
         scores = within_latents(*data, 16)
-        ratios = subset_ratios(
+        ratios = cluster_ratios(
             scores.numerator[None], scores.denominator[None], 199, np.random.default_rng(seed)
         )
         found += ratios.pvalue[0] <= 0.05

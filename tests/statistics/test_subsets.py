@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from medsae.statistics import stream, subset_ratios
+from medsae.statistics import stream
+from medsae.statistics.subsets import subset_ratios
 
 
 def test_p_is_that_of_flipping_signs_and_agrees_with_the_interval():
@@ -37,30 +38,6 @@ def test_interval_covers_and_p_is_uniform_without_effect(n_clusters):
     for level in (1 / 32, 0.25, 0.5):
         low, high = binom.ppf([0.0005, 0.9995], n_sets, level)
         assert low <= (np.array(pvalues) <= level).sum() <= high
-
-
-@pytest.mark.parametrize(
-    ("n_clusters", "coverage", "level_left"),
-    [(8, 0.846, 0.20), (16, 0.857, 0.18), (40, 0.882, 0.15)],
-)
-def test_skewed_scores_make_intervals_too_narrow(n_clusters, coverage, level_left):
-    """What the method does not promise: lognormal scores (σ = 1), θ = 1, and p under θ = 0."""
-    n_sets, covered, above, left, right = 1000, 0, 0, 0, 0
-    for number in range(n_sets):
-        rng = np.random.default_rng([number, n_clusters])
-        scores = rng.lognormal(0, 1, n_clusters) - np.exp(0.5)
-        found = subset_ratios(
-            np.stack([scores + 1, -scores, scores]), np.ones((3, n_clusters)), 499, rng
-        )
-        covered += found.low[0] <= 1 <= found.high[0]
-        above += found.high[0] < 1
-        left += found.pvalue[1] <= 0.05
-        right += found.pvalue[2] <= 0.05
-    for count, share in ((covered, coverage), (left, level_left)):
-        low, high = binom.ppf([0.0005, 0.9995], n_sets, share)
-        assert low <= count <= high
-    # what is missed lies in the long tail: p errs on the safe side where that is to the right
-    assert above > 0.9 * (n_sets - covered) and right < 0.05 * n_sets
 
 
 def test_few_clusters_have_all_their_subsets():

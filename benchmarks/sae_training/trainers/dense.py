@@ -8,10 +8,10 @@ def make(architecture, train, load):
     generator = torch.Generator().manual_seed(load.seed)
     decoder = functional.normalize(
         torch.randn(load.n_latents, load.d_model, generator=generator), dim=1
-    )
+    ).to(train.device)
     w_dec = decoder.clone().requires_grad_()
     w_enc = decoder.clone().requires_grad_()
-    b_enc = torch.zeros(load.n_latents, requires_grad=True)
+    b_enc = torch.zeros(load.n_latents, device=train.device, requires_grad=True)
     b_pre = train[:32_768].mean(0).requires_grad_()
     optimizer = torch.optim.Adam([w_enc, b_enc, w_dec, b_pre], lr=load.learning_rate)
 

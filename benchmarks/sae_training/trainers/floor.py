@@ -4,8 +4,8 @@ import torch
 
 
 def make(architecture, train, load):
-    weight = torch.randn(load.n_latents, load.d_model)
-    out = torch.empty(load.batch_size, load.n_latents)
+    weight = torch.randn(load.n_latents, load.d_model, device=train.device)
+    out = torch.empty(load.batch_size, load.n_latents, device=train.device)
 
     def step(batch):
         torch.mm(batch, weight.T, out=out)

@@ -15,7 +15,7 @@ COMPUTE = "float32"
 
 def make(architecture, train, load, compute=COMPUTE):
     config = SAEConfig(architecture, load.n_latents, load.k, normalization="none")
-    model = build_sae(config, load.d_model)
+    model = build_sae(config, load.d_model).to(train.device)
     context = fast_float32_products()
     context.__enter__()  # for the rest of the process
     initialize(model, train[:SAMPLE_ROWS], load.seed)
@@ -35,6 +35,8 @@ def make(architecture, train, load, compute=COMPUTE):
 
     def step(batch):
         trainer.step(model.normalize(batch)[0])
+
+    step.selection = model.arithmetic.value
 
     def evaluate(rows):
         code = model.sparse_code(rows)

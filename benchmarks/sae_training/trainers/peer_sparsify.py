@@ -10,13 +10,14 @@ DEAD_AFTER = 10_000_000
 
 def make(architecture, train, load):
     assert architecture == "topk"
-    sae = SparseCoder(load.d_model, SparseCoderConfig(num_latents=load.n_latents, k=load.k))
+    config = SparseCoderConfig(num_latents=load.n_latents, k=load.k)
+    sae = SparseCoder(load.d_model, config, device=train.device)
     sae.b_dec.data = train[:32_768].mean(0)
     optimizer = torch.optim.Adam(sae.parameters(), lr=load.learning_rate)
-    since_fired = torch.zeros(load.n_latents, dtype=torch.long)
+    since_fired = torch.zeros(load.n_latents, dtype=torch.long, device=train.device)
 
     def step(batch):
-        did_fire = torch.zeros(load.n_latents, dtype=torch.bool)
+        did_fire = torch.zeros_like(since_fired, dtype=torch.bool)
         sae.set_decoder_norm_to_unit_norm()
         out = sae(batch, dead_mask=since_fired > DEAD_AFTER)
         did_fire[out.latent_indices.flatten()] = True
@@ -29,7 +30,7 @@ def make(architecture, train, load):
 
     def evaluate(rows):
         out = sae(rows)
-        active = torch.zeros(rows.shape[0], load.n_latents, dtype=torch.bool)
+        active = rows.new_zeros(len(rows), load.n_latents, dtype=torch.bool)
         return out.sae_out, active.scatter_(1, out.latent_indices, out.latent_acts > 0)
 
     return step, evaluate

@@ -70,8 +70,8 @@ class Polysemy(Section):
     n_permutations: int = Field(
         10_000,
         ge=99,
-        description="Permutations behind p-values of overlap, latents and probes; subsets of "
-        "patients behind p-values and intervals of the ablation.",
+        description="Permutations behind p-values of overlap, latents and probes; subsets and "
+        "resamples of patients behind p-values and intervals of the ablation.",
     )
     n_bootstrap: int = Field(2_000, ge=99, description="Resamples behind each bootstrap interval.")
     ablation: Ablation = Field(Ablation(), description="The ablation experiment.")

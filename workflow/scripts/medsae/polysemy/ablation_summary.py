@@ -12,8 +12,8 @@ two means would therefore compare different latents. So each latent is compared 
 
 which is the coefficient of own sense in a regression of d with an intercept per latent. It is
 Σ_i x_i d_i / Σ_i x_i² with x the indicator of own sense centred within each latent, so a patient's
-part in it is a sum over the patient's rows. Intervals and p-values come from subsets of patients
-(``medsae.statistics.subsets``); the p-values are one-sided: removal hurts more.
+part in it is a sum over the patient's rows. Intervals and p-values come from subsets and resamples
+of patients (``medsae.statistics.ratios``); the p-values are one-sided: removal hurts more.
 
 ``did`` is of the whole loss. Linked latents also fire more strongly at their own sense, and if ΔCE
 is proportional to activation that alone makes ``did`` positive. How much more strongly says
@@ -28,7 +28,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from medsae.polysemy.columns import POLYSEMOUS
-from medsae.statistics import benjamini_hochberg, codes_of, stream, subset_ratios
+from medsae.statistics import benjamini_hochberg, codes_of, stream, cluster_ratios
 
 MIN_PATIENTS = 6
 """Patients below which no interval and no p-value is given: of fewer no 95% interval ends."""
@@ -53,7 +53,7 @@ def all_senses(occurrences: pl.LazyFrame) -> pl.DataFrame:
 
 
 def summarize_ablation(
-    deltas: pl.DataFrame, pairs: pl.DataFrame, senses: pl.DataFrame, n_subsets: int, seed: int
+    deltas: pl.DataFrame, pairs: pl.DataFrame, senses: pl.DataFrame, n_resamples: int, seed: int
 ) -> pl.DataFrame:
     """One row per lemma and sense of ``senses`` (columns lemma, sense), one over `ALL_TERMS`.
 
@@ -77,7 +77,7 @@ def summarize_ablation(
     rows = [
         {"lemma": lemma, "sense": sense}
         | _summary_row(
-            table.filter(which), pairs.filter(which), n_subsets, stream(seed, lemma, sense)
+            table.filter(which), pairs.filter(which), n_resamples, stream(seed, lemma, sense)
         )
         for lemma, sense, which in (*parts, (ALL_TERMS, None, pl.lit(True)))
     ]
@@ -154,9 +154,9 @@ def within_latents(
 
 
 def _summary_row(
-    table: pl.DataFrame, chosen: pl.DataFrame, n_subsets: int, rng: np.random.Generator
+    table: pl.DataFrame, chosen: pl.DataFrame, n_resamples: int, rng: np.random.Generator
 ) -> dict[str, float | int | str | None]:
-    estimates, n_compared, n_patients_on = _estimate(table, n_subsets, rng)
+    estimates, n_compared, n_patients_on = _estimate(table, n_resamples, rng)
     if chosen.is_empty():
         estimates["reason"] = NO_LATENT
     occurrences, ratios = [], []
@@ -182,7 +182,7 @@ def _summary_row(
 
 
 def _estimate(
-    table: pl.DataFrame, n_subsets: int, rng: np.random.Generator
+    table: pl.DataFrame, n_resamples: int, rng: np.random.Generator
 ) -> tuple[dict[str, float | int | str | None], int, int]:
     """`ESTIMATES` with intervals and p-values, the number of latents that did compares and of
     patients that contrast rests on."""
@@ -223,10 +223,10 @@ def _estimate(
     # no data of these patients give a smaller p than scores that are all positive
     positive = [counts[4], within.denominator]
     sums = [by_patient(rows, values) for rows, values in cells]
-    ratios = subset_ratios(
+    ratios = cluster_ratios(
         np.stack([*sums, within.numerator, strength.numerator, *positive]),
         np.stack([*counts, within.denominator, strength.denominator, *positive]),
-        n_subsets,
+        n_resamples,
         rng,
     )
     enough = [(count > 0).sum() >= MIN_PATIENTS for count in counts]

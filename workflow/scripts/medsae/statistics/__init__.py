@@ -24,21 +24,21 @@ from medsae.statistics.permutation import (
     pvalue_greater,
 )
 from medsae.statistics.ranking import auroc, precision_at_top, weighted_auroc_ap
+from medsae.statistics.ratios import cluster_ratios
 from medsae.statistics.retrieval import ndcg_at, precision_at
 from medsae.statistics.seeds import stream
 from medsae.statistics.sequential import SequentialPvalues, permutations_needed
-from medsae.statistics.subsets import SubsetRatios, subset_ratios
 
 __all__ = [
     "MIN_CLUSTERS",
     "NOT_EXCHANGEABLE",
     "LogisticFits",
     "SequentialPvalues",
-    "SubsetRatios",
     "auroc",
     "balanced_weights",
     "benjamini_hochberg",
     "cluster_mean",
+    "cluster_ratios",
     "cluster_strata",
     "cluster_weights",
     "clustered_share_interval",
@@ -58,7 +58,6 @@ __all__ = [
     "precision_at_top",
     "pvalue_greater",
     "stream",
-    "subset_ratios",
     "weighted_auroc_ap",
     "wilson_interval",
 ]

@@ -11,9 +11,8 @@ are those with θ_S ≤ β. So interval and p never contradict each other, and d
 cluster, whatever it is, stays within its score. With few clusters, or few of one kind, the
 interval is wider than that of a bootstrap, whose coverage falls short there.
 
-Skewed scores break the premise. With lognormal ones (σ = 1) the 95% interval covers 85%, 86% and
-88% at 8, 16 and 40 clusters, the truth lying beyond the end of the long tail; p is too large where
-that tail is to the right and, at 20%, 18% and 15% for 5%, too small where it is to the left.
+Skewed scores break the premise: the truth then lies beyond the end of the long tail, and p is too
+small where that tail is to the left (``medsae.statistics.ratios``).
 """
 
 from collections.abc import Iterator
@@ -34,7 +33,7 @@ MAX_ENUMERATED = 20
 
 
 @dataclass(frozen=True)
-class SubsetRatios:
+class RatioEstimates:
     """Each [m]: θ, its interval (NaN where it has no end), p of θ > 0 (NaN where a ≡ 0)."""
 
     value: NDArray[np.float64]
@@ -49,7 +48,7 @@ def subset_ratios(
     n_subsets: int,
     rng: np.random.Generator,
     level: float = 0.95,
-) -> SubsetRatios:
+) -> RatioEstimates:
     """θ of each row of ``numerators`` and ``denominators`` [m, C], all under the same subsets.
 
     All 2^C subsets where there are no more than ``n_subsets``, else as many random ones.
@@ -70,7 +69,7 @@ def subset_ratios(
     # all subsets include the empty one, which is the data as observed
     complete = len(a_of) == 2 ** a.shape[1]
     pvalue = reaching / len(a_of) if complete else pvalue_greater(reaching, n_subsets)
-    return SubsetRatios(
+    return RatioEstimates(
         value,
         np.where(np.isfinite(low), low, np.nan),
         np.where(np.isfinite(high), high, np.nan),
