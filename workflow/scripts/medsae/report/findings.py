@@ -259,8 +259,8 @@ def _skewed(summaries: Sequence[Summary]) -> str:
         return ""
     return (
         f"Intervals of the ablation rest on as few as {fewest} patients a sense: where losses are "
-        "very skewed, a few patients losing far more than the rest, intervals are too narrow; where "
-        "a few lose far less, p-values are too small as well."
+        "very skewed, a few patients losing far more than the rest, intervals are too narrow; "
+        "where a few lose far less, p-values are too small as well."
     )
 
 
