@@ -34,6 +34,12 @@ BLOCK = 4_096
 
 def write(path: Path, load: Workload) -> None:
     """Write ``train`` and ``held_out`` rows to one safetensors file."""
+    train, held_out = make(load)
+    save_file({"train": train, "held_out": held_out.clone()}, path)
+
+
+def make(load: Workload) -> tuple[Tensor, Tensor]:
+    """(training rows [n_train, d_model], held-out rows [n_held_out, d_model])."""
     generator = torch.Generator().manual_seed(load.seed)
     shape = (load.n_latents, load.d_model)
     atoms = functional.normalize(torch.randn(shape, generator=generator), dim=1)
@@ -48,10 +54,10 @@ def write(path: Path, load: Workload) -> None:
         mixed = functional.embedding_bag(chosen, atoms, per_sample_weights=weights, mode="sum")
         noise = torch.randn(size, load.d_model, generator=generator)
         rows[start : start + size] = mixed + offset + NOISE * noise
-    save_file({"train": rows[: load.n_train], "held_out": rows[load.n_train :].clone()}, path)
+    return rows[: load.n_train], rows[load.n_train :]
 
 
 def read(path: Path) -> tuple[Tensor, Tensor]:
-    """(training rows [200k, 576], held-out rows [8192, 576])."""
+    """What `make` made."""
     tensors = load_file(path)
     return tensors["train"], tensors["held_out"]
