@@ -187,7 +187,7 @@ def steps() -> list[tuple[str, dict, dict, dict]]:
             "measure_training_gain",
             {"trained": tables["latents"], "untrained": tables["latents"]},
             {"gain": "gain.csv"},
-            {"k": 10, **statistics},
+            statistics,
         ),
         (
             "measure_entropy",

@@ -1,7 +1,8 @@
 """Entity recognition against GLiNER's own ``batch_predict_entities``, on the same notes.
 
 Two tasks, both on the adapted model and the notes of the demo: ``short_notes`` are those that
-GLiNER reads at once, where the spans of both must be the same; ``all_notes`` are as many of any
+GLiNER reads at once, where the spans of both must be the same (they are where overlapping spans
+differ by more than 0.001 of a logit, to which the library rounds); ``all_notes`` are as many of any
 length, of which GLiNER reads no more than its first words.
 
     python benchmarks/ner.py [--notes 100] [--model resources/ner/gliner-minilm]

@@ -42,7 +42,6 @@ rule measure_training_gain:
     resources:
         mem_mb=R.table_memory_mb,
     params:
-        k=min(C.polysemy.jaccard_k),
         statistics=statistics("min_occurrences", "n_bootstrap"),
     message:
         "Overlap beyond random weights ({wildcards.model}, {wildcards.sae})"

@@ -101,7 +101,6 @@ rule write_summary:
     params:
         corpus=C.corpus.name,
         random_models=RANDOM_MODELS,
-        untrained=C.untrained,
         ner_name=C.ner.name,
         synthetic=C.corpus.notes == L.demo("notes.csv"),
         sense_source=C.polysemy.sense_source,

@@ -43,7 +43,7 @@ def main() -> None:
     if is_fast:
         torch.set_float32_matmul_precision("medium")
     reset_peak_memory(on_gpu)
-    base = memory_mb("VmRSS", on_gpu)
+    base = memory_mb(on_gpu, peak=False)
     step, evaluate = module.make(arguments.architecture, train, load)
     seconds, cpu_seconds = [], []
     for number in range(arguments.steps):
@@ -55,7 +55,7 @@ def main() -> None:
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - begin)
         cpu_seconds.append(time.process_time() - cpu_begin)
-    peak = memory_mb("VmHWM", on_gpu) - base
+    peak = memory_mb(on_gpu, peak=True) - base
     result = {
         "name": arguments.trainer,
         "architecture": arguments.architecture,
@@ -103,11 +103,12 @@ def reset_peak_memory(on_gpu: bool) -> None:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
-def memory_mb(field: str, on_gpu: bool) -> float:
-    """VmRSS (now) or VmHWM (peak) of this process, or of its tensors on the GPU."""
+def memory_mb(on_gpu: bool, peak: bool) -> float:
+    """Memory of this process, or of its tensors on the GPU: now, or at its peak."""
     if on_gpu:
-        peak, now = torch.cuda.max_memory_allocated(), torch.cuda.memory_allocated()
-        return (peak if field == "VmHWM" else now) / 2**20
+        used = torch.cuda.max_memory_allocated if peak else torch.cuda.memory_allocated
+        return used() / 2**20
+    field = "VmHWM" if peak else "VmRSS"
     for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
         if line.startswith(field + ":"):
             return int(line.split()[1]) / 1024

@@ -98,7 +98,8 @@ def file_name(load: workload.Workload) -> str:
     usual = replace(workload.Workload(), threads=load.threads)
     if load == usual:
         return "sae_training.json"
-    return f"sae_training_{load.device}_{load.n_latents}x{load.d_model}_k{load.k}.json"
+    size = f"{load.n_latents}x{load.d_model}_k{load.k}_batch{load.batch_size}_rows{load.n_train}"
+    return f"sae_training_{load.device}_{size}.json"
 
 
 def earlier(

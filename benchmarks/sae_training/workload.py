@@ -1,6 +1,6 @@
 """The workload that every trainer is given: activations from known atoms.
 
-A row is a sum of 32 of 4,608 unit atoms, drawn with frequencies falling as a power of
+A row is a sum of k of n_latents unit atoms, drawn with frequencies falling as a power of
 their rank, plus noise and an offset far from the origin, as residual streams have.
 """
 

@@ -13,7 +13,7 @@ from medsae.mixed_effects import (
     jaccard_table,
     save_models,
 )
-from medsae.mixed_effects.data import NO_YES, sample_rows
+from medsae.mixed_effects.data import NO_YES, POLYSEMY, sample_rows
 from medsae.mixed_effects.formulas import INTERCEPT, build_formula
 from medsae.mixed_effects.specifications import SPECIFICATIONS
 from medsae.mixed_effects.study import prepared_rows
@@ -100,6 +100,36 @@ def test_a_model_is_compared_with_its_own_control(planted, tmp_path):
     assert row["pvalue"] == pytest.approx(truth.pvalue)
     interval = (row["conf_low"], row["conf_high"])
     assert interval == pytest.approx(tuple(truth.confidence_interval()))
+
+
+def test_what_distinguishes_ambiguous_terms_is_compared_between_models_too(planted):
+    effects = {"a": 0.10, "b": 0.04, "a-random": 0.01, "b-random": 0.02}
+    rng = np.random.default_rng(0)
+    rows = [
+        {"model": model, "layer": "14", "sae": "topk", "lemma": f"l{n}", "polysemy": kind}
+        | {"rarefied_normalized": 0.5 + (kind == "polysemous") * effect + rng.normal(0, 0.01)}
+        for model, effect in effects.items()
+        for n in range(16)
+        for kind in [("polysemous", "control")[n % 2]]
+    ]
+    entropy = pl.DataFrame(rows).with_columns(
+        pl.col("polysemy").cast(POLYSEMY), pl.col("rarefied_normalized").alias("normalized_entropy")
+    )
+    untrained = {"a": "a-random", "b": "b-random"}
+    fitted = fit_study(planted | {"entropy": entropy}, 0, list(untrained.values()), untrained)
+    row = contrast(fitted, "entropy", "polysemypolysemous:modela - polysemypolysemous:modelb")
+    assert row["contrast"] == "polysemous − control terms, (a − a-random) − (b − b-random)"
+    means = {
+        key: values.mean()
+        for key, values in (
+            (key, part["rarefied_normalized"])
+            for key, part in entropy.group_by("model", pl.col("polysemy").cast(pl.String))
+        )
+    }
+    own = {model: means[model, "polysemous"] - means[model, "control"] for model in effects}
+    truth = (own["a"] - own["a-random"]) - (own["b"] - own["b-random"])
+    assert row["estimate"] == pytest.approx(truth)
+    assert row["conf_low"] < truth < row["conf_high"]
 
 
 def test_models_without_a_control_of_their_own_are_compared_with_each_other(planted, tmp_path):

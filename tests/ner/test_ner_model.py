@@ -121,6 +121,20 @@ def test_what_is_found_depends_neither_on_batches_nor_on_neighbours(trained, mon
         assert np.allclose(*scores, atol=1e-3)
 
 
+def test_of_overlapping_spans_that_are_nearly_certain_the_larger_wins(trained, monkeypatch):
+    """Their scores are .99995 and .99997: as good as equal to four decimals."""
+    notes, _ = annotated(1, seed=5)
+
+    def scores(model, words, labels):
+        logits = torch.full((words.shape[0], words.shape[1], 12, len(LABELS)), -9.0)
+        logits[0, 0, 0, 0], logits[0, 0, 1, 1] = 10.0, 10.4
+        return logits
+
+    monkeypatch.setattr("medsae.ner.recognise.span_scores", scores)
+    first, *_ = recognise(trained[0], notes)
+    assert first["entity_group"] == LABELS[1] and first["score"] == 1.0
+
+
 def test_spans_are_those_of_gliner_itself_at_equal_chunks(trained):
     notes, _ = annotated(4, seed=4)
     texts = notes["text"].to_list()

@@ -55,7 +55,7 @@ def main(folder: Path) -> None:
         "retrieval_detail": detail,
         "retrieval_sweep": sweep,
         "retrieval_baselines": baselines,
-        "training_gain": measure_training_gain(latents, other, 10, STATISTICS),
+        "training_gain": measure_training_gain(latents, other, STATISTICS),
         "poolings": compare_poolings(located, topk, "last", K, 10, STATISTICS),
     }
     digests = {

@@ -161,7 +161,6 @@ def test_metrics(run, plant, write_latents, tmp_path, statistics, monkeypatch):
         "measure_training_gain",
         {"trained": latents, "untrained": latents},
         {"gain": "gain.csv"},
-        k=8,
         statistics=statistics,
     )
     assert pl.read_csv(gain["gain"]).columns == list(columns.TRAINING_GAIN)

@@ -5,10 +5,10 @@ import polars as pl
 import pytest
 
 from medsae.polysemy.columns import TRAINING_GAIN
+from medsae.polysemy.jaccard_pairs import MODELLED_K
 from medsae.polysemy.jaccard_tables import measure_jaccard
 from medsae.polysemy.training_gain import measure_training_gain
 
-K = 8
 PLANS = (
     {"lemma": "learned", "strength": 0.6},
     {"lemma": "neither"},
@@ -36,7 +36,7 @@ def trained(plant):
 def measure(write_latents, statistics):
     def measure(trained, untrained):
         paths = [write_latents(t, f"{n}.parquet") for n, t in enumerate((trained, untrained))]
-        table = measure_training_gain(*paths, K, statistics)
+        table = measure_training_gain(*paths, statistics)
         return table, {row["lemma"]: row for row in table.to_dicts()}
 
     return measure
@@ -65,8 +65,8 @@ def test_both_deltas_are_those_of_the_overlap_table(trained, measure, write_late
     untrained = without_senses(trained)
     _, rows = measure(trained, untrained)
     for table, name in ((trained, "delta"), (untrained, "delta_untrained")):
-        terms, _, _ = measure_jaccard(write_latents(table), [K], statistics)
-        deltas = dict(terms.filter(k=K).select("lemma", "delta").iter_rows())
+        terms, _, _ = measure_jaccard(write_latents(table), [5], statistics)
+        deltas = dict(terms.filter(k=MODELLED_K).select("lemma", "delta").iter_rows())
         for lemma in ("learned", "neither"):
             assert rows[lemma][name] == pytest.approx(deltas[lemma], abs=1e-6)
 

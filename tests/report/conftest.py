@@ -352,23 +352,34 @@ def poolings() -> pl.DataFrame:
 
 
 @pytest.fixture
-def gains(jaccard: pl.DataFrame) -> pl.DataFrame:
-    """``training_gain.csv``: random weights leave a tenth of each Δ; one term has too few."""
+def gains_at(jaccard: pl.DataFrame):
+    """``training_gain.csv`` as a function of what share of each Δ random weights leave.
+
+    One term has too few occurrences.
+    """
     at_10 = jaccard.filter(pl.col("k") == 10, pl.col("kind") == "polysemous")
     ends = [pl.col(f"delta{end}") for end in ("", "_low", "_high")]
-    untrained = [(end * 0.1).name.replace("delta", "delta_untrained") for end in ends]
-    gain = [(end * 0.9).name.replace("delta", "gain") for end in ends]
-    table = at_10.select(
-        *PLACE,
-        *(pl.lit(value).alias(f"untrained_{name}") for name, value in RANDOM_PLACE.items()),
-        "lemma",
-        "k",
-        *ends,
-        *untrained,
-        *gain,
-        pl.col("n_occurrences1").alias("n_occurrences"),
-        "n_patients",
-        "reason",
-    )
-    assert table.columns == list(columns.TRAINING_GAIN)
-    return table
+
+    def make(share: float) -> pl.DataFrame:
+        table = at_10.select(
+            *PLACE,
+            *(pl.lit(value).alias(f"untrained_{name}") for name, value in RANDOM_PLACE.items()),
+            "lemma",
+            "k",
+            *ends,
+            *((end * share).name.replace("delta", "delta_untrained") for end in ends),
+            *((end * (1 - share)).name.replace("delta", "gain") for end in ends),
+            pl.col("n_occurrences1").alias("n_occurrences"),
+            "n_patients",
+            "reason",
+        )
+        assert table.columns == list(columns.TRAINING_GAIN)
+        return table
+
+    return make
+
+
+@pytest.fixture
+def gains(gains_at) -> pl.DataFrame:
+    """``training_gain.csv``: random weights leave a tenth of each Δ."""
+    return gains_at(0.1)

@@ -50,7 +50,6 @@ def make_run(request: pytest.FixtureRequest):
         values = {
             "corpus": "planted",
             "random_models": frozenset([RANDOM, "a-random-lm"]),
-            "untrained": {},
             "ner_name": "gliner",
             "synthetic": False,
             "sense_source": "gold",
@@ -60,7 +59,7 @@ def make_run(request: pytest.FixtureRequest):
             "agreement": get("agreement"),
             "contrasts": get("contrasts"),
             "fits": get("fits"),
-            "gains": None if random_scale is None else get("gains"),
+            "gains": None if random_scale is None else get("gains_at")(random_scale),
             "ner": get("ner"),
         }
         return Run(**(values | changes))
@@ -68,14 +67,29 @@ def make_run(request: pytest.FixtureRequest):
     return make
 
 
-def test_a_model_is_compared_with_its_own_control(make_run):
+def test_a_model_is_compared_with_the_control_of_its_gains(make_run):
     run = make_run()
     trained, control = run.summaries
-    other = control | {"model": "a-random-lm"}
-    run = replace(run, summaries=[trained, other, control])
-    assert run.counterpart(trained)["model"] == "a-random-lm"  # the first by name
-    run = replace(run, untrained={trained["model"]: RANDOM})
-    assert run.counterpart(trained)["model"] == RANDOM
+    others = [control | {"model": "a-random-lm"}, control | {"layer": 99}]
+    run = replace(run, summaries=[trained, *others, control])
+    assert run.counterpart(trained) is control
+    layer = pl.lit(99).alias("untrained_layer")
+    assert run.gains is not None
+    run = replace(run, gains=run.gains.with_columns(layer))
+    assert run.counterpart(trained) is others[1]
+    assert replace(run, gains=None).counterpart(trained) is None
+
+
+def test_which_separated_terms_gain_by_training_is_said(make_run):
+    text = " ".join(headline(make_run()))
+    assert (
+        "the interval of the difference (not corrected for the number of terms) lies above zero "
+        "for 5 of the 5 separated: block, discharge, failure, regurgitation and shock." in text
+    )
+    run = make_run()
+    assert run.gains is not None
+    few = run.gains.with_columns(pl.when(lemma="block").then("gain_low").otherwise(-0.1))
+    assert "for 1 of the 5 separated: block." in " ".join(headline(replace(run, gains=few)))
 
 
 def test_headline_numbers_are_those_of_the_table(jaccard):

@@ -6,7 +6,7 @@ with job(snakemake):
     from medsae.io import atomic_path
     from medsae.polysemy.training_gain import measure_training_gain
 
-    source, params = snakemake.input, snakemake.params
-    gain = measure_training_gain(source.trained, source.untrained, params.k, params.statistics)
+    source = snakemake.input
+    gain = measure_training_gain(source.trained, source.untrained, snakemake.params.statistics)
     with atomic_path(snakemake.output.gain) as path:
         gain.write_csv(path)

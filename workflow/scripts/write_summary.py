@@ -19,7 +19,6 @@ with job(snakemake):
     run = Run(
         corpus=params.corpus,
         random_models=frozenset(params.random_models),
-        untrained=params.untrained,
         ner_name=params.ner_name,
         synthetic=params.synthetic,
         sense_source=params.sense_source,

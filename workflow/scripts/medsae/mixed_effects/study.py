@@ -117,7 +117,8 @@ def fit_study(
     """Fit every specification to ``tables``: overlap, jaccard, entropy, delta_ce (see ``data``).
 
     In planned tests a model is compared with the one of ``random_models`` that ``untrained`` names
-    for it; else with the first of them, or with the first model by name if there is none.
+    for it; else with the first of them, or with the first model by name if there is none; and
+    trained models with each other, by what each is above that.
     What cannot be estimated is a row with status "not estimable" and the reason; a singular
     fit or one that did not converge keeps its numbers and says so in ``status``.
     """
@@ -133,12 +134,14 @@ def fit_study(
         # the published coefficients are against the first model, as published
         twins = untrained if spec.specification == PLANNED else {}
         references = _references(formula.data, twins)
+        differences = _model_differences(spec, formula, references, random_models)
         if formula.reason:
             result = not_estimable(formula.reason)
         else:
             rows = _in_bounds(spec, formula.data)
-            pairs = list(_model_differences(spec, formula, references, random_models))
-            result = fit(rows, formula.text, formula.engine, spec.cluster, references, pairs)
+            result = fit(
+                rows, formula.text, formula.engine, spec.cluster, references, list(differences)
+            )
         status = _status(result)
         about = {
             "response": spec.response,
@@ -148,7 +151,6 @@ def fit_study(
         fits.append(_fit_row(about, formula, result, status, table.height, available.height))
         coefficients[spec.metric].append(_coefficient_rows(about, formula, result, status))
         if spec.specification != UNAGGREGATED:
-            differences = _model_differences(spec, formula, references, random_models)
             names = _planned_terms(spec, formula, references)
             names |= {difference_term(*pair): words for pair, words in differences.items()}
             contrasts.append(_contrast_rows(names, about, result, status))

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from medsae.io import UserError, progress
 from medsae.ner.flat import Candidate, drop_cut, flatten
@@ -23,7 +24,7 @@ WORDS_IN_MEMORY = 500_000
 """Notes are read until they have this many words, and their chunks sorted together."""
 
 LOGIT_DECIMALS = 3
-"""Digits of a logit that do not depend on which chunks shared a forward pass."""
+"""Digits of a float32 logit that do not depend on which chunks shared a forward pass."""
 
 SCORE_DECIMALS = 4
 """Digits of the scores that are written."""
@@ -145,9 +146,7 @@ class _Finder:
         on_gpu = self.model.device.type == "cuda"
         with torch.autocast("cuda", torch.bfloat16) if on_gpu else nullcontext():
             logits = span_scores(self.model, *represent(self.model, batch))
-        # in float64, because the last bit of a float32 sigmoid hangs on its place in the batch;
-        # to float32, so that scores tie where GLiNER's do
-        scores = torch.round(logits.float(), decimals=LOGIT_DECIMALS).double().sigmoid().float()
+        scores = _scores(logits)
         possible = span_mask(batch["text_lengths"], scores.shape[1], scores.shape[2])
         found = (scores >= self.min_score) & possible.unsqueeze(-1)
         proposals: list[list[tuple[int, int, str, float]]] = [[] for _ in chunks]
@@ -166,11 +165,25 @@ class _Finder:
         decoded = self.model.decode_batch(output, batch, threshold=self.min_score, flat_ner=True)
         return [
             [
-                (span.start, span.end, span.entity_type, round(float(span.score), SCORE_DECIMALS))
+                (
+                    span.start,
+                    span.end,
+                    span.entity_type,
+                    _scores(torch.logit(torch.tensor(span.score))).item(),
+                )
                 for span in spans
             ]
             for spans in decoded
         ]
+
+
+def _scores(logits: Tensor) -> Tensor:
+    """What spans are ranked by: float32, and the same whichever chunks share a forward pass.
+
+    Sigmoids are taken in float64, because the last bit of one in float32 hangs on its place in the
+    batch; then rounded to float32, so that scores tie where GLiNER's do.
+    """
+    return torch.round(logits.float(), decimals=LOGIT_DECIMALS).double().sigmoid().float()
 
 
 def _room_for_text(model: Any, labels: list[str]) -> int | None:

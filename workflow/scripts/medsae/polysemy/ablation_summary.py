@@ -28,7 +28,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from medsae.polysemy.columns import POLYSEMOUS
-from medsae.statistics import benjamini_hochberg, codes_of, stream, cluster_ratios
+from medsae.statistics import benjamini_hochberg, cluster_ratios, codes_of, stream
 
 MIN_PATIENTS = 6
 """Patients below which no interval and no p-value is given: of fewer no 95% interval ends."""

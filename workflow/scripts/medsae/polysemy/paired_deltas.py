@@ -1,7 +1,7 @@
 """Δ of a term under one condition and another, with the same resamples of patients under both.
 
 What the conditions share (the notes, the patients, how clear a sense is) cancels in the difference
-of two Δ, so its interval is narrower than theirs.
+of two Δ.
 """
 
 from dataclasses import dataclass

@@ -2,8 +2,7 @@
 
     gain = Δ(trained weights) − Δ(random weights)
 
-over the occurrences that both tables hold, with the same senses and the same resamples of the
-patients, so that gain has an interval of its own.
+over the occurrences that both tables hold, with the same senses and the same resamples of patients.
 """
 
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ import polars as pl
 
 from medsae.io import progress
 from medsae.polysemy.columns import POLYSEMOUS, TRAINING_GAIN, tidy
+from medsae.polysemy.jaccard_pairs import MODELLED_K
 from medsae.polysemy.paired_deltas import resampled_delta
 from medsae.polysemy.sparse import (
     LemmaLatents,
@@ -32,15 +32,15 @@ UNTRAINED = "untrained_"
 
 
 def measure_training_gain(
-    trained: str | Path, untrained: str | Path, k: int, statistics: dict[str, int]
+    trained: str | Path, untrained: str | Path, statistics: dict[str, int]
 ) -> pl.DataFrame:
-    """Table training_gain, one row per ambiguous term, of the ``k`` strongest latents.
+    """Table training_gain, one row per ambiguous term, of the `MODELLED_K` strongest latents.
 
     ``trained``, ``untrained``: occurrence_latents.parquet of two SAEs on the same notes;
     ``statistics``: min_occurrences, n_bootstrap, seed.
     """
     both = _terms_of_both(trained, untrained)
-    rows = [_row(*_shared(*pair), k, statistics) for pair in progress(both, "gain of training")]
+    rows = [_row(*_shared(*pair), statistics) for pair in progress(both, "gain of training")]
     texts = dict.fromkeys(("lemma", "reason"), pl.String)
     whole = dict.fromkeys(("k", "n_occurrences", "n_patients"), pl.Int64)
     source = {name: pl.lit(value) for name, value in source_of(trained).items()}
@@ -71,7 +71,7 @@ def _shared(one: LemmaLatents, other: LemmaLatents) -> tuple[LemmaLatents, Lemma
 
 
 def _row(
-    trained: LemmaLatents, untrained: LemmaLatents, k: int, statistics: dict[str, int]
+    trained: LemmaLatents, untrained: LemmaLatents, statistics: dict[str, int]
 ) -> dict[str, Any]:
     rng = stream(statistics["seed"], "training gain", trained.lemma)
     kept = cap_by_patient(trained, MAX_COMPARED, rng)
@@ -82,14 +82,14 @@ def _row(
     sample = samples[0]
     row = {
         "lemma": trained.lemma,
-        "k": k,
+        "k": MODELLED_K,
         "n_occurrences": len(sample.latents),
         "n_patients": sample.latents.table["patient_id"].n_unique(),
         "reason": sample.reason,
     }
     if sample.reason is not None:
         return row
-    own, random = (resampled_delta(each, k, statistics) for each in samples)
+    own, random = (resampled_delta(each, MODELLED_K, statistics) for each in samples)
     row |= own.columns("delta") | random.columns("delta_untrained")
     row |= own.minus(random).columns("gain")
     fewest = min(

@@ -13,11 +13,12 @@ import polars as pl
 from numpy.typing import NDArray
 
 from medsae.io import atomic_path
+from medsae.polysemy.jaccard_pairs import MODELLED_K
 
 ALPHA = 0.05
 """False discovery rate at which an effect counts as found."""
 
-HEADLINE_K = 10
+HEADLINE_K = MODELLED_K
 """Overlap of this many latents is what the headline is about, or of the nearest number."""
 
 TEXT = frozenset(

@@ -1,6 +1,6 @@
 """Interval and p of a ratio of sums over clusters, from studentised resamples of the clusters.
 
-    θ = Σ_c a_c / Σ_c b_c,   se² = C / (C − 1) Σ_c (a_c − θ b_c)² / (Σ_c b_c)²,
+    θ = Σ_c a_c / Σ_c b_c,   se² = Σ_c (a_c − θ b_c)² / (Σ_c b_c)²,
     t* = (θ* − θ) / se*      over resamples of whole clusters
     interval: θ − t*_.975 se … θ − t*_.025 se          p of θ > 0: share of t* ≥ θ / se
 
@@ -12,7 +12,7 @@ longer on their side.
 import numpy as np
 from numpy.typing import NDArray
 
-from medsae.statistics.bootstrap import BLOCK, cluster_weights, percentile_interval
+from medsae.statistics.bootstrap import cluster_weights, percentile_interval
 from medsae.statistics.subsets import RatioEstimates
 
 ZERO = 1e-12
@@ -25,37 +25,49 @@ def studentized_ratios(
     rng: np.random.Generator,
     level: float = 0.95,
 ) -> RatioEstimates:
-    """θ of each row of ``numerators`` and ``denominators`` [m, C], all under the same resamples.
+    """θ of each row of ``numerators`` and ``denominators`` [m, C].
 
-    A resample whose se* is zero, such as one cluster drawn again and again, is left out; where that
-    of the data is, interval and p are NaN.
+    Of the clusters of each row those with b > 0 are resampled. A resample whose se* is zero, such
+    as one cluster drawn again and again, is left out; where that of the data is, interval and p
+    are NaN.
     """
-    a, b = (np.asarray(values, dtype=np.float64) for values in (numerators, denominators))
-    weights = cluster_weights(a.shape[1], n_resamples, rng)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        value, error = (column[0] for column in _ratios(a, b, np.ones((1, a.shape[1]))))
-        parts = [
-            _ratios(a, b, weights[start : start + BLOCK]) for start in range(0, n_resamples, BLOCK)
-        ]
-        theta, errors = (np.concatenate(each) for each in zip(*parts, strict=True))
-        t = (theta - value) / errors
-        t[~np.isfinite(t)] = np.nan
-        reaching = (t >= value / error).sum(0)
-    n_defined = np.isfinite(t).sum(0)
-    low, high = percentile_interval(np.where(n_defined, t, 0.0), level)
-    pvalue = np.where(n_defined, (1 + reaching) / (1 + n_defined), np.nan)
-    return RatioEstimates(value, value - high * error, value - low * error, pvalue)
+    rows = [
+        _studentized(a[b > 0], b[b > 0], n_resamples, rng, level)
+        for a, b in zip(numerators, denominators, strict=True)
+    ]
+    return RatioEstimates(*np.array(rows).reshape(-1, 4).T)
+
+
+def _studentized(
+    a: NDArray[np.floating],
+    b: NDArray[np.floating],
+    n_resamples: int,
+    rng: np.random.Generator,
+    level: float,
+) -> tuple[float, float, float, float]:
+    """θ, low, high and p of one row."""
+    if not len(a):
+        return (np.nan,) * 4
+    (value,), (error,) = _ratios(a, b, np.ones((1, len(a))))
+    weights = cluster_weights(len(a), n_resamples, rng)
+    theta, errors = _ratios(a, b, weights)
+    t = (theta - value) / errors
+    t = t[np.isfinite(t)]
+    if not len(t) or np.isnan(error):
+        return value, np.nan, np.nan, np.nan
+    low, high = percentile_interval(t, level)
+    pvalue = (1 + (t >= value / error).sum()) / (1 + len(t))
+    return value, float(value - high * error), float(value - low * error), float(pvalue)
 
 
 def _ratios(
-    a: NDArray[np.float64], b: NDArray[np.float64], weights: NDArray[np.float64]
+    a: NDArray[np.floating], b: NDArray[np.floating], weights: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """θ and its standard error [n, m] under ``weights`` [n, C]; an error of zero is NaN."""
-    n_clusters = a.shape[1]
-    total = weights @ b.T
-    theta = weights @ a.T / total
-    squares = weights @ (a * a).T
-    # Σ (a − θ b)², which rounding may make negative
-    scores = squares - 2 * theta * (weights @ (a * b).T) + theta**2 * (weights @ (b * b).T)
+    """θ and its standard error [n] under ``weights`` [n, C]; an error of zero is NaN."""
+    total = weights @ b
+    theta = weights @ a / total
+    squares = weights @ (a * a)
+    # Σ (a − θ b)², which rounding may leave just off zero
+    scores = squares - 2 * theta * (weights @ (a * b)) + theta**2 * (weights @ (b * b))
     scores[scores <= ZERO * squares] = np.nan
-    return theta, np.sqrt(scores * n_clusters / (n_clusters - 1)) / total
+    return theta, np.sqrt(scores) / total
