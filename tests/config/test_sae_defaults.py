@@ -1,10 +1,11 @@
 """The configuration's SAE keys are the engine's, with the engine's defaults."""
 
 import dataclasses
+import sys
 
 import pytest
 
-from medsae.config.sae_section import ANNEALED, Sae, SaeTraining
+from medsae.config.sae_section import Sae, SaeTraining
 from medsae.sae.architectures.registry import architectures
 from medsae.sae.config import SAEConfig, TrainConfig
 
@@ -30,10 +31,15 @@ def test_every_key_of_the_engine_can_be_set():
 
 def test_k_is_annealed_where_the_engine_does():
     for name, architecture in architectures().items():
-        assert (name in ANNEALED) == architecture.anneals_k
         settings = {"name": "a", "architecture": name, "n_latents": 9, "k": 2}
-        if name in ANNEALED:
+        if architecture.anneals_k:
             Sae(**settings, training={"k_start": 4})
         else:
             with pytest.raises(ValueError, match=rf"k_start is for .*not for {name}"):
                 Sae(**settings, training={"k_start": 4})
+
+
+def test_without_torch_the_training_decides(monkeypatch):
+    monkeypatch.setitem(sys.modules, "medsae.sae.architectures", None)
+    sae = Sae(name="a", architecture="relu", n_latents=9, k=2, training={"k_start": 4})
+    assert sae.training.k_start == 4

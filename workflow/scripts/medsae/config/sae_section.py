@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     Architecture = str
 else:
     Architecture = Literal[tuple(_MODULES)]
-ANNEALED = ("topk", "batch_topk", "matryoshka")  # those with one k; the engine's, as a test holds
 
 
 class SaeTraining(Section):
@@ -152,8 +151,18 @@ class Sae(Section):
 
 
 def check_k_start(architecture: str, training: SaeTraining) -> None:
-    """Raise ``ValueError`` if k is to be annealed where training selects by something else."""
-    if training.k_start is not None and architecture not in ANNEALED:
+    """Raise ``ValueError`` if k is to be annealed where training selects by something else.
+
+    Without torch, which a machine that only submits jobs may lack, it is left to the training.
+    """
+    if training.k_start is None:
+        return
+    try:
+        from medsae.sae.architectures import architectures
+    except ImportError:
+        return
+    annealed = [name for name, known in architectures().items() if known.anneals_k]
+    if architecture not in annealed:
         raise ValueError(
-            f"training.k_start is for {', '.join(ANNEALED)}, not for {architecture}: leave it out"
+            f"training.k_start is for {', '.join(annealed)}, not for {architecture}: leave it out"
         )
