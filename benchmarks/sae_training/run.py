@@ -9,8 +9,8 @@ On a GPU, or at another size:
 (ours, the plain loop, the floor and sparsify, which is the peer with CUDA kernels of its own); this
 is written to a file of its own.
 
-With ``--architectures`` or ``--trainers`` only those are measured, and take the place of the
-same measurements in FILE; the ratios are then made again from all that FILE holds.
+With ``--architectures``, ``--trainers`` or ``--precisions`` only those are measured, and take the
+place of the same measurements in FILE; the ratios are then made again from all that FILE holds.
 
 Peers are installed at the versions in ``requirements/`` into environments of their own, once.
 Rates are medians over the undisturbed quarter of the steps (and over all, beside it): on a
@@ -36,6 +36,7 @@ ARCHITECTURES = {
     "batch_topk": ("saelens", "dictionary_learning", "overcomplete"),
     "matryoshka": ("saelens", "dictionary_learning"),
 }
+PRECISIONS = ("highest", "medium")  # of peers' products: torch's default, and its fast setting
 COLUMNS = (
     "tokens_per_s",
     "tokens_per_s_all_steps",
@@ -66,17 +67,23 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--architectures", nargs="+", choices=list(ARCHITECTURES))
     parser.add_argument("--trainers", nargs="+", help="as they are named in trainers/")
+    parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=PRECISIONS)
     arguments = parser.parse_args()
     sizes = {field.name for field in fields(usual)} & vars(arguments).keys()
     load = replace(usual, **{name: getattr(arguments, name) for name in sizes})
     arguments.out = arguments.out or HERE.parent / "results" / file_name(load)
     trainers = arguments.trainers or (ON_CUDA if load.device != "cpu" else None)
     architectures = arguments.architectures or list(ARCHITECTURES)
-    runs = [run for run in plan(architectures) if trainers is None or run[0] in trainers]
+    runs = [
+        run
+        for run in plan(architectures)
+        if (trainers is None or run[0] in trainers) and run[2] in arguments.precisions
+    ]
     peers = dict.fromkeys(run[0].removeprefix("peer_") for run in runs if run[0][:5] == "peer_")
     pythons = {peer: environment(peer, arguments.environments) for peer in peers}
     measured = "tokens_per_cpu_s" if arguments.by_cpu_time else "tokens_per_s"
-    is_whole = arguments.architectures is None and arguments.trainers is None
+    chosen = (arguments.architectures, arguments.trainers)
+    is_whole = chosen == (None, None) and set(arguments.precisions) == set(PRECISIONS)
     results = {} if is_whole else earlier(arguments.out, measured, arguments.steps, load)
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "activations.safetensors"
@@ -109,6 +116,8 @@ def earlier(
     if not path.exists():
         return {}
     summary = json.loads(path.read_text(encoding="utf-8"))
+    if "data_seed" not in summary["workload"]:  # rows of other data
+        return {}
     before = workload.Workload(**summary["workload"])
     if summary["compared"] != measured or replace(before, threads=load.threads) != load:
         return {}
@@ -128,11 +137,11 @@ def plan(architectures: list[str]) -> list[tuple[str, str, str]]:
     runs = []
     for architecture in architectures:
         if architecture == "topk":
-            runs += [("floor", "topk", p) for p in ("highest", "medium")]
+            runs += [("floor", "topk", p) for p in PRECISIONS]
             runs += [("ours_bf16", "topk", "highest"), ("dense", "topk", "highest")]
         runs.append(("ours", architecture, "highest"))
         for peer in ARCHITECTURES[architecture]:
-            runs += [(f"peer_{peer}", architecture, p) for p in ("highest", "medium")]
+            runs += [(f"peer_{peer}", architecture, p) for p in PRECISIONS]
     return runs
 
 

@@ -13,7 +13,7 @@ import torch
 from polars.testing import assert_frame_equal
 
 from medsae.polysemy.ablation import ablate, matched_latent
-from medsae.polysemy.ablation_plan import choose_latents, choose_occurrences
+from medsae.polysemy.ablation_plan import choose_latents, choose_occurrences, read_documents
 from medsae.polysemy.splice import decoder_blocks, edited_losses, read_window
 from medsae.polysemy.subject import contributions, latent_codes
 from tests.polysemy.ablate_in_process import study
@@ -202,6 +202,28 @@ def test_a_killed_process_goes_on_where_it_stopped(tmp_path):
     assert code == 0 and int(n_documents) == 40 - 16
     n_rows, whole = study(tmp_path / "whole")
     assert n_rows > 100 and digest == whole
+
+
+@pytest.mark.parametrize("n_shards", [1, 3])
+def test_documents_are_the_same_from_any_number_of_shards(tmp_path, n_shards):
+    documents = {f"d{number}": np.arange(5 + number) * 3 for number in range(8)}
+    rows = pl.DataFrame(
+        [
+            {"doc_id": doc_id, "token_index": index, "token_id": token}
+            for doc_id, tokens in documents.items()
+            for index, token in enumerate(tokens)
+        ]
+    )
+    paths = []
+    for shard in range(n_shards):
+        here = rows.filter(pl.col("doc_id").str.slice(1).cast(pl.Int64) % n_shards == shard)
+        paths.append(tmp_path / f"{shard}.parquet")
+        here.sample(fraction=1, shuffle=True, seed=shard).write_parquet(paths[-1])
+    wanted = pl.Series([f"d{number}" for number in (6, 1, 3)])
+    read = read_documents(paths, wanted)
+    assert read.keys() == set(wanted)
+    for doc_id, tokens in read.items():
+        assert tokens.tolist() == documents[doc_id].tolist()
 
 
 def test_threads_move_losses_by_no_more_than_rounding(tmp_path):

@@ -231,6 +231,22 @@ def test_which_latent_fires_where_is_no_effect_of_the_sense(patient_sd, latent_p
         assert low <= (np.array(pvalues) <= level).sum() <= high
 
 
+def test_linked_latents_that_cost_what_their_controls_cost_are_not_found():
+    """500 null sets: a latent and its control cost alike, and so do a patient's occurrences."""
+    pvalues = []
+    for seed in range(500):
+        rng = np.random.default_rng(seed)
+        patient = np.repeat(np.arange(16), rng.integers(1, 5, 16))
+        shared = rng.normal(0, 0.05, (2, 16))[:, patient]
+        linked, control = 0.1 + shared + rng.normal(0, 0.02, shared.shape)
+        sums, counts = np.bincount(patient, linked - control), np.bincount(patient)
+        found = cluster_ratios(sums[None], counts[None].astype(float), 199, rng)
+        pvalues.append(found.pvalue[0])
+    for level in (0.05, 0.2, 0.5):
+        low, high = binom.ppf([0.0005, 0.9995], 500, level)
+        assert low <= (np.array(pvalues) <= level).sum() <= high
+
+
 def test_an_effect_of_the_sense_is_found_beside_all_this():
     found, covered = 0, 0
     for seed in range(100):

@@ -42,6 +42,14 @@ def test_tables_have_their_columns_and_one_row_per_term_and_k(measured):
     assert len(terms) == 4 * (len(PLANS) + 1)
 
 
+def test_long_codes_are_compared_at_10_20_50_and_all(plant, write_latents, statistics):
+    table = plant({"lemma": "split", "strength": 0.3}, k=64)
+    terms, _, _ = measure_jaccard(write_latents(table), [10, 20, 50], statistics)
+    rows = terms.filter(lemma="split").sort("k")
+    assert rows["k"].to_list() == [10, 20, 50, 64]
+    assert rows["delta"].null_count() == 0 and rows["delta"].n_unique() == 4
+
+
 def test_planted_senses_separate_and_others_do_not(measured):
     _, terms, _, _ = measured
     for row in terms.filter(pl.col("lemma").is_in(["split", "three"])).iter_rows(named=True):

@@ -122,6 +122,7 @@ def test_p_equals_its_definition():
 def test_p_does_not_exceed_its_level_when_senses_do_not_matter():
     # a patient's occurrences fire alike, and share a sense; 500 sets of 4 latents
     n_sets, rejected, fisher = 500, np.zeros((500, 4), bool), np.zeros((500, 4), bool)
+    above = {level: np.zeros(4) for level in (0.01, 0.2, 0.5)}
     for number in range(n_sets):
         rng = np.random.default_rng([number, 21])
         sizes = rng.integers(1, 6, 30)
@@ -131,12 +132,16 @@ def test_p_does_not_exceed_its_level_when_senses_do_not_matter():
         firing = (rng.random(rate.shape) < rate).astype(np.float32)
         pvalues, _ = permutation_pvalues(csr_array(firing), patient, label, 2, 999, stream(number))
         rejected[number] = pvalues[0] <= 0.05
+        for level, count in above.items():
+            count += pvalues[0] <= level
         for latent in range(4):
             fires = firing[:, latent] > 0
             table = [[(fires & (label == s)).sum(), (~fires & (label == s)).sum()] for s in (0, 1)]
             fisher[number, latent] = fisher_exact(table, "greater").pvalue <= 0.05
     low, high = binom.ppf([0.0005, 0.9995], n_sets, 0.05)
     assert (rejected.sum(0) <= high).all()
+    for level, count in above.items():
+        assert (count <= binom.ppf(0.9995, n_sets, level)).all()
     # discrete, so a little below the level, but not far
     assert (rejected.sum(0) >= low / 2).all()
     # the published test takes occurrences for independent

@@ -56,6 +56,7 @@ def jaccard() -> pl.DataFrame:
                 | interval("within", None if poor else base, 0.04)
                 | interval("cross", None if poor else base - (delta or 0), 0.05)
                 | interval("delta", delta, 0.03)
+                | interval("polysemy_index", None if delta is None else delta / base, 0.05)
                 | {"pvalue": None if poor else 0.3 if mixed else 0.0001}
                 | {"qvalue": None if poor else 0.4 if mixed else 0.0003}
                 | {"n_occurrences1": 64, "n_occurrences2": 4 if poor else 58, "n_patients": 97}

@@ -3,7 +3,10 @@
 import pytest
 import torch
 from torch.nn import Parameter
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from medsae.sae import SAEConfig, build_sae
+from medsae.sae.initialize import initialize
 from medsae.sae.sparse import (
     Code,
     Pattern,
@@ -154,3 +157,30 @@ def test_a_forgotten_gradient_begins_at_zero(parts, share, rows):
     for times in (1, 2):
         decode(values, pattern, weight, rows=rows).sum().backward()
         torch.testing.assert_close(gradient_of(weight), times * once)
+
+
+class Largest(TorchDispatchMode):
+    """The most elements of any tensor that an operation inside gives."""
+
+    def __init__(self):
+        super().__init__()
+        self.numel = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        for tensor in out if isinstance(out, tuple | list) else [out]:
+            if isinstance(tensor, torch.Tensor) and tensor.layout == torch.strided:
+                self.numel = max(self.numel, tensor.numel())
+        return out
+
+
+@pytest.mark.parametrize("architecture", ["topk", "batch_topk", "matryoshka"])
+def test_no_gradient_of_codes_is_dense(architecture):
+    n_tokens, n_latents, width = 512, 256, 24
+    model = build_sae(SAEConfig(architecture, n_latents, 4, normalization="none"), width)
+    x = torch.randn(n_tokens, width)
+    initialize(model, x, seed=0)
+    loss = sum(model.objective(x).terms.values())
+    with Largest() as seen:
+        loss.backward()
+    assert 0 < seen.numel < n_tokens * n_latents / 2

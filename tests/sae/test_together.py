@@ -120,7 +120,10 @@ def jobs(folder, saes, *arguments):
 
 
 def test_one_that_joins_its_group_later_is_the_only_one_that_runs(folder):
-    a, b, alone = sae("a"), sae("b", k=4), sae("alone", k=2, together=None)
+    a, alone = sae("a"), sae("alone", k=2, together=None)
+    # architecture, size, λ and seed differ
+    options = {"l1_coefficient": 0.01}
+    b = sae("b", k=4) | {"architecture": "relu", "n_latents": 64, "options": options, "seed": 5}
     first = jobs(folder, [a, b, alone])
     assert first == {
         "extract_activations": 2, "describe_activations": 1, "train_saes": 1, "train_sae": 3,

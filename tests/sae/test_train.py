@@ -35,7 +35,10 @@ def same_weights(one, two):
 
 
 def test_planted_atoms_are_recovered(shards, sae_config, train_config, planted, tmp_path):
-    _, atoms = planted
+    rows, atoms = planted
+    begin = build_sae(sae_config(), atoms.shape[1])
+    initialize(begin, rows(1000, 1), train_config(1).seed)
+    assert (atoms @ begin.W_dec.T).amax(1).mean() < 0.6  # training has them to find
     result = train_sae(sae_config(), train_config(700), *shards, tmp_path / "run")
     found = (atoms @ load_sae(tmp_path / "run").W_dec.T).amax(1)
     assert found.mean() > 0.95
@@ -68,6 +71,38 @@ def test_validation_fvu_is_that_of_the_saved_model_on_raw_activations(
     variance = (x - x.mean(0)).double().square().sum()
     assert result.val_fvu == pytest.approx(float(error / variance), rel=1e-4)
     assert result.val_nmse == pytest.approx(float(error / x.double().square().sum()), rel=1e-4)
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_an_interrupted_run_of_several_threads_ends_with_the_same_bits(
+    shards, sae_config, train_config, tmp_path, monkeypatch
+):
+    sae = sae_config(n_latents=640)
+    train = train_config(12, n_tokens=12 * 1024, batch_size=1024, checkpoint_every=4)
+    train_sae(sae, train, *shards, tmp_path / "whole")
+    step, calls = Trainer.step, []
+
+    def failing(self, x):
+        calls.append(1)
+        if len(calls) == 7:
+            raise KeyboardInterrupt
+        step(self, x)
+
+    monkeypatch.setattr(Trainer, "step", failing)
+    with pytest.raises(KeyboardInterrupt):
+        train_sae(sae, train, *shards, tmp_path / "broken")
+    train_sae(sae, train, *shards, tmp_path / "broken")
+    assert same_weights(
+        tmp_path / "whole/latest.safetensors", tmp_path / "broken/latest.safetensors"
+    )
 
 
 @pytest.mark.parametrize("changes", [{}, {"ema": 0.98, "optimizer": "adafactor"}])

@@ -198,8 +198,12 @@ def _random(
             varying = " + ".join(["1", *(slope for slope in slopes if slope in interest)])
             random.append(f"({varying} | {group})")
             seen = levels
-        elif not spec.by_lemma:
+        elif levels == 1:
             dropped.append(f"(1 | {group}) (one level)")
+        elif levels == table.height:
+            dropped.append(f"(1 | {group}) (each level is a row)")
+        else:
+            dropped.append(f"(1 | {group}) (follows from the groups before it)")
     return random
 
 

@@ -8,7 +8,8 @@ as query and as candidate (``medsae.polysemy.retrieval_influence``),
 
 C_ab what patient b does to patient a's queries, which is in T_a and in T_b and must count once
 (Fafchamps and Gubert 2007, Journal of Development Economics 83); never less than the variance
-between the patients who ask. Differences have Student's interval and p, levels Wilson's.
+between the patients who ask. Differences have Student's interval and p, levels Wilson's. A
+bootstrap of the patients who ask takes their candidates for given, and covers too little.
 """
 
 from collections.abc import Iterable, Sequence

@@ -19,6 +19,7 @@ HEADER = (
     "q",
     "within",
     "across",
+    "polysemy index",
     "cuts of controls, 95% of |Δ| below",
     "occurrences",
     "patients",
@@ -98,7 +99,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         verdict = "not shown"
     estimates = [
         "" if row[name] is None else estimated(of_row(row, name))
-        for name in ("delta", "within", "cross")
+        for name in ("delta", "within", "cross", "polysemy_index")
     ]
     q = "" if row["qvalue"] is None else q_is(row["qvalue"]).removeprefix("q ").removeprefix("= ")
     return (
