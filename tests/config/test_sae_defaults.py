@@ -1,7 +1,6 @@
 """The configuration's SAE keys are the engine's, with the engine's defaults."""
 
 import dataclasses
-import sys
 
 import pytest
 
@@ -40,6 +39,6 @@ def test_k_is_annealed_where_the_engine_does():
 
 
 def test_without_torch_the_training_decides(monkeypatch):
-    monkeypatch.setitem(sys.modules, "medsae.sae.architectures", None)
+    monkeypatch.setattr("medsae.config.sae_section.find_spec", lambda name: None)
     sae = Sae(name="a", architecture="relu", n_latents=9, k=2, training={"k_start": 4})
     assert sae.training.k_start == 4

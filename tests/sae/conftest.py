@@ -11,6 +11,14 @@ ATOMS, WIDTH, ACTIVE = 48, 24, 3
 ATOM_SEED = 1_000_003  # far from those of models, whose first decoder would be the atoms themselves
 
 
+@pytest.fixture
+def set_threads():
+    """``torch.set_num_threads``, undone at the end: the order of sums is that of the threads."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def planted():
     """Rows made of three of 48 known unit atoms, and the atoms; far from the origin."""

@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 
 import medsae
 from medsae.sae import load_sae, train_sae
@@ -19,12 +18,9 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(medsae.__file__).parents[1])
 
 
 @pytest.fixture
-def one_thread():
-    """As in `SCRIPT`: the order of sums is that of the threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def one_thread(set_threads):
+    """As in `SCRIPT`."""
+    set_threads(1)
 
 
 def start(request, *arguments):

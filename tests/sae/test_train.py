@@ -73,18 +73,10 @@ def test_validation_fvu_is_that_of_the_saved_model_on_raw_activations(
     assert result.val_nmse == pytest.approx(float(error / x.double().square().sum()), rel=1e-4)
 
 
-@pytest.fixture
-def two_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.mark.usefixtures("two_threads")
 def test_an_interrupted_run_of_several_threads_ends_with_the_same_bits(
-    shards, sae_config, train_config, tmp_path, monkeypatch
+    shards, sae_config, train_config, tmp_path, monkeypatch, set_threads
 ):
+    set_threads(2)
     sae = sae_config(n_latents=640)
     train = train_config(12, n_tokens=12 * 1024, batch_size=1024, checkpoint_every=4)
     train_sae(sae, train, *shards, tmp_path / "whole")

@@ -1,5 +1,6 @@
 """The keys of a sparse autoencoder; names and defaults are the engine's, held to it by a test."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -155,12 +156,10 @@ def check_k_start(architecture: str, training: SaeTraining) -> None:
 
     Without torch, which a machine that only submits jobs may lack, it is left to the training.
     """
-    if training.k_start is None:
+    if training.k_start is None or find_spec("torch") is None:
         return
-    try:
-        from medsae.sae.architectures import architectures
-    except ImportError:
-        return
+    from medsae.sae.architectures import architectures  # slow, so only where it is needed
+
     annealed = [name for name, known in architectures().items() if known.anneals_k]
     if architecture not in annealed:
         raise ValueError(

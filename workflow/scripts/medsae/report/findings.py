@@ -7,6 +7,7 @@ from typing import Any
 
 import polars as pl
 
+from medsae.polysemy.columns import SOURCE
 from medsae.report.means import mean_over_terms
 from medsae.report.phrases import estimated, listed, of_row, q_is, share, small
 from medsae.report.tables import at_headline_k, place
@@ -21,7 +22,6 @@ intervals of lognormal losses (σ = 1) cover 93%."""
 WORD_RATIO = 2.0
 """A term must overlap with itself this many times as much as with other terms."""
 
-PLACE = ("model", "layer", "sae")
 WORD_OVERLAPS = ("control_overlap", "overlap_of_different_terms")
 
 Summary = Mapping[str, Any]
@@ -74,13 +74,13 @@ class Run:
     def counterpart(self, summary: Summary) -> Summary | None:
         """The SAE of random weights that `gains_of` compares with; None where nothing is."""
         for row in self.gains_of(summary).values():
-            place = tuple(row[f"untrained_{name}"] for name in PLACE)
-            return next((s for s in self.random if tuple(s[n] for n in PLACE) == place), None)
+            place = tuple(row[f"untrained_{name}"] for name in SOURCE)
+            return next((s for s in self.random if tuple(s[n] for n in SOURCE) == place), None)
         return None
 
 
 def _of_place(table: pl.DataFrame, summary: Summary) -> pl.DataFrame:
-    return table.filter(pl.all_horizontal(pl.col(name) == summary[name] for name in PLACE))
+    return table.filter(pl.all_horizontal(pl.col(name) == summary[name] for name in SOURCE))
 
 
 def where(summary: Summary) -> str:

@@ -5,6 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from medsae.polysemy.columns import SOURCE
 from medsae.report.marks import annotate, intervals, key, limits, reference, row_labels, stripes
 from medsae.report.means import mean_over_terms
 from medsae.report.style import (
@@ -19,7 +20,6 @@ from medsae.report.style import (
 )
 from medsae.report.tables import at_headline_k, beyond_chance, significant
 
-SOURCE = ("model", "layer", "sae")
 PROFILE_IN = 2.0
 SCHEMA = {
     "model": pl.String,

@@ -23,7 +23,6 @@ def studentized_ratios(
     denominators: NDArray[np.floating],
     n_resamples: int,
     rng: np.random.Generator,
-    level: float = 0.95,
 ) -> RatioEstimates:
     """θ of each row of ``numerators`` and ``denominators`` [m, C].
 
@@ -32,18 +31,14 @@ def studentized_ratios(
     are NaN.
     """
     rows = [
-        _studentized(a[b > 0], b[b > 0], n_resamples, rng, level)
+        _studentized(a[b > 0], b[b > 0], n_resamples, rng)
         for a, b in zip(numerators, denominators, strict=True)
     ]
     return RatioEstimates(*np.array(rows).reshape(-1, 4).T)
 
 
 def _studentized(
-    a: NDArray[np.floating],
-    b: NDArray[np.floating],
-    n_resamples: int,
-    rng: np.random.Generator,
-    level: float,
+    a: NDArray[np.floating], b: NDArray[np.floating], n_resamples: int, rng: np.random.Generator
 ) -> tuple[float, float, float, float]:
     """θ, low, high and p of one row."""
     if not len(a):
@@ -55,7 +50,7 @@ def _studentized(
     t = t[np.isfinite(t)]
     if not len(t) or np.isnan(error):
         return value, np.nan, np.nan, np.nan
-    low, high = percentile_interval(t, level)
+    low, high = percentile_interval(t)
     pvalue = (1 + (t >= value / error).sum()) / (1 + len(t))
     return value, float(value - high * error), float(value - low * error), float(pvalue)
 

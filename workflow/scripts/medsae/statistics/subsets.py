@@ -27,6 +27,7 @@ BLOCK = 1024
 """Subsets drawn at once; fixed, because the random stream depends on it."""
 
 TIE = 1e-12
+TAIL = 0.025  # beyond either end of an interval
 
 MAX_ENUMERATED = 20
 """Clusters whose subsets are never all listed, however many are asked for."""
@@ -47,7 +48,6 @@ def subset_ratios(
     denominators: NDArray[np.floating],
     n_subsets: int,
     rng: np.random.Generator,
-    level: float = 0.95,
 ) -> RatioEstimates:
     """θ of each row of ``numerators`` and ``denominators`` [m, C], all under the same subsets.
 
@@ -59,11 +59,10 @@ def subset_ratios(
     with np.errstate(invalid="ignore", divide="ignore"):
         theta = a_of / b_of
         value = a.sum(1) / b.sum(1)
-    tail = (1 - level) / 2
     # a subset without any b says nothing: it counts as beyond either end
     defined = b_of > 0
-    low = np.quantile(np.where(defined, theta, -np.inf), tail, axis=0, method="inverted_cdf")
-    high = -np.quantile(np.where(defined, -theta, -np.inf), tail, axis=0, method="inverted_cdf")
+    low = np.quantile(np.where(defined, theta, -np.inf), TAIL, axis=0, method="inverted_cdf")
+    high = -np.quantile(np.where(defined, -theta, -np.inf), TAIL, axis=0, method="inverted_cdf")
     size = np.abs(a).sum(1)
     reaching = (a_of <= TIE * size).sum(0)
     # all subsets include the empty one, which is the data as observed
