@@ -59,7 +59,7 @@ def rows_for(planted):
     """
 
     def make(normalization, n=200):
-        return planted[0](n, 2) * (8 if normalization == "token" else 1)
+        return planted[0](n, 3) * (8 if normalization == "token" else 1)
 
     return make
 

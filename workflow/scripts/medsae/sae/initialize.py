@@ -1,7 +1,9 @@
 """Where training starts (Gao et al. 2024, appendix A).
 
 b_pre is the geometric median of a sample; decoder rows are random directions; the encoder
-is the decoder's transpose, scaled so that random unit inputs are reconstructed at unit norm.
+is the decoder's transpose, scaled so that random unit inputs are reconstructed at a norm of
+``START_NORM``. Gao et al. start at 1. Adam's steps have one size whatever the weights', so
+directions that begin short turn faster.
 """
 
 import torch
@@ -16,6 +18,7 @@ from medsae.sae.sparse import decode
 SAMPLE_ROWS = 32_768
 SCALE_ROWS = 1024
 BLOCK_ROWS = 65_536
+START_NORM = 0.4
 EPSILON = 1e-12
 
 
@@ -41,7 +44,7 @@ def initialize(model: SparseAutoencoder, raw: Tensor, seed: int) -> None:
     probe = torch.randn(SCALE_ROWS, model.d_model, generator=generator).to(x.device)
     code = model.gate(functional.normalize(probe, dim=1))
     norms = torch.linalg.vector_norm(decode(code.values, code.pattern, model.W_dec), dim=1)
-    model.W_enc.div_(norms.mean().clamp_min(EPSILON))
+    model.W_enc.mul_(START_NORM / norms.mean().clamp_min(EPSILON))
 
 
 def geometric_median(points: Tensor, max_iterations: int = 100, tolerance: float = 1e-6) -> Tensor:
