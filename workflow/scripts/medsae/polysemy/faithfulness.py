@@ -161,8 +161,9 @@ def _sums(subject: Subject, windows: list[list[int]]) -> np.ndarray:
             len(window) - 1,
             subject.max_tokens,
         )
-        error = (x - rebuilt).double().square().sum()
-        spread = (x - mean).double().square().sum()
+        # A single sum over all is shared among threads, and its rounding would tell their number.
+        error = (x - rebuilt).double().square().sum(1).sum()
+        spread = (x - mean).double().square().sum(1).sum()
         rows.append(
             [*losses.double().sum(1).tolist(), float(error), float(spread), len(window) - 1]
         )
