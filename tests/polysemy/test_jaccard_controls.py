@@ -80,7 +80,7 @@ def test_the_mean_of_random_halves_is_zero_and_their_spread_is_not():
 
 def test_a_term_without_senses_exceeds_its_controls_about_one_time_in_twenty():
     # the control is more frequent than the term: uncut, or cut into halves, it would be too narrow
-    n_sets, beyond, beyond_halves = 400, 0, 0
+    n_sets, beyond, beyond_halves = 500, 0, 0
     for number in range(n_sets):
         rng = np.random.default_rng([number, 31])
         codes, patient = occurrences(rng, 24)

@@ -176,9 +176,9 @@ def test_resolved_senses_are_more_accurate_than_either_labeller():
 
 
 def test_the_interval_of_the_accuracy_knows_that_patients_err_alike():
-    """A labeller that is right 85% of the time, patient by patient; 300 corpora of 25 patients."""
+    """A labeller that is right 85% of the time, patient by patient; 500 corpora of 25 patients."""
     covered = naive = 0
-    for number in range(300):
+    for number in range(500):
         rng = np.random.default_rng(number)
         patient = np.repeat(np.arange(25), rng.integers(2, 9, 25))
         right = rng.random(len(patient)) < rng.beta(1.7, 0.3, 25)[patient]
@@ -187,14 +187,14 @@ def test_the_interval_of_the_accuracy_knows_that_patients_err_alike():
         covered += low <= 0.85 <= high
         low, high = wilson_interval(right.sum(), len(right))
         naive += low <= 0.85 <= high
-    assert naive < 0.85 * 300
-    assert covered >= binom.ppf(0.0005, 300, 0.93)
+    assert naive < 0.85 * 500
+    assert covered >= binom.ppf(0.0005, 500, 0.93)
 
 
 def test_the_interval_of_kappa_knows_that_patients_agree_alike():
-    """Labellers that agree in 80%, patient by patient, by chance in half: κ = 0.6; 300 corpora."""
+    """Labellers that agree in 80%, patient by patient, by chance in half: κ = 0.6; 500 corpora."""
     covered = naive = 0
-    for number in range(300):
+    for number in range(500):
         rng = np.random.default_rng(number)
         patient = np.repeat(np.arange(40), rng.integers(2, 9, 40))
         ner = rng.choice(["a", "b"], len(patient))
@@ -207,8 +207,8 @@ def test_the_interval_of_kappa_knows_that_patients_agree_alike():
         alone = both.with_columns(patient_id=pl.int_range(pl.len()))
         _, low, high = _kappa(alone, 400, rng)
         naive += low <= 0.6 <= high
-    assert naive < 0.85 * 300
-    assert covered >= binom.ppf(0.0005, 300, 0.93)
+    assert naive < 0.85 * 500
+    assert covered >= binom.ppf(0.0005, 500, 0.93)
 
 
 def test_kappa_of_few_patients_or_without_disagreement_has_no_interval():
