@@ -10,7 +10,6 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from polars.testing import assert_frame_equal
 
 from medsae.polysemy.ablation import ablate, matched_latent
 from medsae.polysemy.ablation_plan import choose_latents, choose_occurrences, read_documents
