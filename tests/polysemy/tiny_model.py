@@ -26,9 +26,9 @@ SIZES = {
 LAYER = 1
 
 
-def llama():
+def llama(**changes):
     torch.manual_seed(0)
-    return LlamaForCausalLM(LlamaConfig(**SIZES)).eval()
+    return LlamaForCausalLM(LlamaConfig(**(SIZES | changes))).eval()
 
 
 def gemma():
@@ -38,13 +38,13 @@ def gemma():
     return Gemma3ForCausalLM(Gemma3TextConfig(**SIZES, sliding_window=5, layer_types=types)).eval()
 
 
-def tiny_sae(normalization="token", n_latents=64, k=8):
+def tiny_sae(normalization="token", n_latents=64, k=8, width=SIZES["hidden_size"]):
     torch.manual_seed(1)
     sae = build_sae(
-        SAEConfig(architecture="topk", n_latents=n_latents, k=k, normalization=normalization), 32
+        SAEConfig(architecture="topk", n_latents=n_latents, k=k, normalization=normalization), width
     )
     with torch.no_grad():
-        rows = torch.nn.functional.normalize(torch.randn(n_latents, 32), dim=1)
+        rows = torch.nn.functional.normalize(torch.randn(n_latents, width), dim=1)
         sae.W_dec.copy_(rows)
         sae.W_enc.copy_(rows)
     return sae.eval().requires_grad_(False)

@@ -56,6 +56,7 @@ def rows_for(planted):
     """Rows whose σ is as large as in most residual streams where tokens are normalised.
 
     SAELens divides by σ + 1e-5, so that codes agree to 1e-5/σ of themselves at best.
+    Nor do these rows hold a value so near a JumpReLU's threshold that its rounding decides.
     """
 
     def make(normalization, n=200):

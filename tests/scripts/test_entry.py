@@ -1,6 +1,9 @@
 """A job that fails says where and what kind of error, never the error's message."""
 
+import os
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,6 +11,27 @@ import pytest
 
 from medsae.io import UserError
 
+CPU = Path("/proc/cpuinfo")
+# Shapes of which 1 and 2 threads give other bits, measured with MKL on AVX-512.
+PRODUCTS = """
+import runpy
+import sys
+from types import SimpleNamespace
+
+entry, log, asked = sys.argv[1:]
+snakemake = SimpleNamespace(log=[log], output=[], threads=2, rule="r")
+with runpy.run_path(entry)["job"](snakemake, any_threads=bool(asked)):
+    import torch
+
+    changed = []
+    for m, k, n in [(1, 576, 97), (7, 576, 576), (100, 1536, 576), (512, 1536, 160)]:
+        left, right, products = torch.randn(m, k), torch.randn(n, k), []
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            products.append(left @ right.T)
+        changed.append(not torch.equal(*products))
+    print(sum(changed))
+"""
 ENTRY = Path(__file__).parents[2] / "workflow/scripts/entry.py"
 
 
@@ -45,3 +69,14 @@ def test_what_a_killed_job_left_of_its_outputs_is_removed(tmp_path):
     with job(a_job(tmp_path / "c.log", tmp_path / "a.csv", tmp_path / "made")):
         assert not any(path.exists() for path in half)
     assert other.exists()  # another job may be writing it
+
+
+@pytest.mark.skipif(
+    not CPU.exists() or not {"GenuineIntel", "avx2"} <= set(CPU.read_text().split()),
+    reason="MKL promises it on Intel's processors",
+)
+def test_products_do_not_depend_on_threads_where_that_is_asked_for(tmp_path):
+    command = [sys.executable, "-c", PRODUCTS, str(ENTRY), str(tmp_path / "d.log"), "yes"]
+    environment = os.environ | {"PYTHONPATH": str(ENTRY.parent)}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.strip() == "0"
