@@ -83,17 +83,19 @@ def rates(seconds: list[float], batch_size: int) -> dict[str, float]:
 
 
 def quality(evaluate, rows: torch.Tensor) -> dict[str, float | None]:
-    """FVU about the mean, and the share of latents that fire on no held-out row."""
+    """FVU about the mean, active latents per row, and the share that fire on no held-out row."""
     if evaluate is None:
-        return {"fvu": None, "dead_fraction": None}
-    error, fired = 0.0, None
+        return {"fvu": None, "l0": None, "dead_fraction": None}
+    error, n_active, fired = 0.0, 0, None
     with torch.no_grad():
         for part in rows.split(EVALUATION_ROWS):
             reconstruction, active = evaluate(part)
             error += float((reconstruction - part).double().square().sum())
+            n_active += int(active.sum())
             fired = active.any(0) if fired is None else fired | active.any(0)
     variance = float((rows.double() - rows.double().mean(0)).square().sum())
-    return {"fvu": error / variance, "dead_fraction": float((~fired).double().mean())}
+    l0 = n_active / len(rows)
+    return {"fvu": error / variance, "l0": l0, "dead_fraction": float((~fired).double().mean())}
 
 
 def reset_peak_memory(on_gpu: bool) -> None:

@@ -42,6 +42,7 @@ COLUMNS = (
     "tokens_per_s_all_steps",
     "tokens_per_cpu_s",
     "fvu",
+    "l0",
     "dead_fraction",
     "peak_rss_mb",
 )
@@ -203,10 +204,10 @@ def summarise(results: list[dict], measured: str) -> dict:
 
 def line(result: dict) -> str:
     numbers = "  ".join(
-        f"{column} {result[column]:.3f}" if column in ("fvu", "dead_fraction")
+        f"{column} {result[column]:.3f}" if column in ("fvu", "l0", "dead_fraction")
         else f"{column} {result[column]:.0f}"
         for column in COLUMNS
-        if result[column] is not None
+        if result.get(column) is not None
     )  # fmt: skip
     name = f"{result['name']:26s} {result['architecture']:11s} {result['precision']:8s}"
     return f"{name} {numbers}"

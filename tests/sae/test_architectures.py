@@ -24,7 +24,7 @@ from medsae.sae.initialize import initialize
 from medsae.sae.sparse import gradient_of
 from medsae.sae.train import METRICS_NAME
 from medsae.sae.trainer import Trainer
-from medsae.store import ActivationStore
+from medsae.store import ActivationStore, ShardWriter
 
 N, K, WIDTH = 40, 3, 24
 FRESH_ROWS = 20_000  # of few a mean of 1 is not known to 5%
@@ -278,6 +278,22 @@ def test_the_inference_threshold_reproduces_the_training_l0_on_held_out_rows(
     model, raw = load_sae(tmp_path / "run"), planted[0](FRESH_ROWS, 9)
     code = model.sparse_code(raw)
     assert int((code.values > 0).sum()) / FRESH_ROWS == pytest.approx(K, rel=0.05)
+
+
+@pytest.mark.parametrize("case", ["batch_topk", "matryoshka_levels"])
+def test_rows_known_by_heart_do_not_set_the_threshold(sae_config, train_config, tmp_path, case):
+    """Noise has nothing to learn but itself: by θ of training rows new ones get 12 to 39% more."""
+    options = {} if case == "batch_topk" else {"sizes": [24, 96], "level_k": [2, K]}
+    generator, shards = torch.Generator().manual_seed(5), []
+    for name, n in (("train", 400), ("val", 9000)):
+        shards.append(tmp_path / f"{name}.safetensors")
+        with ShardWriter(shards[-1], n, WIDTH, torch.float32, {}) as writer:
+            writer.write(0, torch.randn(n, WIDTH, generator=generator))
+    sae = sae_config(architecture=case, options=options)
+    train_sae(sae, train_config(300), shards[:1], shards[1:], tmp_path / "run")
+    model = load_sae(tmp_path / "run")
+    code = model.sparse_code(torch.randn(FRESH_ROWS, WIDTH, generator=generator))
+    assert int((code.values > 0).sum()) / FRESH_ROWS == pytest.approx(K, rel=0.02)
 
 
 def test_every_level_has_the_l0_of_its_own_threshold(

@@ -38,7 +38,12 @@ def make(architecture, train, load, compute=COMPUTE):
 
     step.selection = model.arithmetic.value
 
+    # Thresholds are set with held-out rows in the workflow; here with those that no batch holds.
+    spare = train[load.n_train // load.batch_size * load.batch_size :]
+
     def evaluate(rows):
+        if model.selects_by_batch and len(spare):
+            model.see_held_out(model.normalize(spare)[0], 1.0)
         code = model.sparse_code(rows)
         return model.reconstruct(rows), code.pattern.dense(code.values) > 0
 

@@ -49,6 +49,7 @@ class SparseAutoencoder(nn.Module, ABC):
     unit_norm_decoder: bool = True
     uses_auxk: ClassVar[bool] = True
     anneals_k: ClassVar[bool] = False  # whether training selects ``self.k`` latents
+    selects_by_batch: ClassVar[bool] = False  # so that inference needs thresholds instead
 
     input_mean: Tensor
     input_scale: Tensor
@@ -96,6 +97,9 @@ class SparseAutoencoder(nn.Module, ABC):
 
     def after_step(self, code: Code, step: int) -> None:
         """Update running statistics from the codes of training step ``step``, from 0."""
+
+    def see_held_out(self, x: Tensor, weight: float) -> None:
+        """Move the thresholds by ``weight`` to those of held-out rows x [n, d], normalised."""
 
     def pre_activations_at(self, centred: Tensor, pattern: Pattern, known: Tensor | None) -> Tensor:
         return pre_activations(centred, self.b_pre, self.W_enc, self.b_enc, pattern, known)

@@ -30,7 +30,7 @@ from medsae.sae.metrics import peak_memory_mb
 from medsae.device import fast_float32_products
 from medsae.sae.trainer import Trainer
 from medsae.sae.latents import RAREST, summary_of, write_latents
-from medsae.sae.validate import validate
+from medsae.sae.validate import set_thresholds, validate
 from medsae.store import ActivationStore
 
 logger = logging.getLogger("medsae.sae")
@@ -273,6 +273,7 @@ def _validate(run: _Run, val_store: ActivationStore) -> dict[str, float | None]:
     trainer = run.trainer
     summary: dict[str, float | None] = {}
     with trainer.averaged() as model:
+        set_thresholds(model, val_store, trainer.train.validation_rows)
         found = validate(model, val_store, trainer.train.validation_rows)
         quality = found.quality
         if run.best is not None and quality.nmse >= run.best["val_nmse"]:

@@ -10,6 +10,8 @@ from medsae.sae.metrics import FIRING, Quality, QualityMeter
 from medsae.sae.model import INFERENCE_ROWS, SparseAutoencoder
 from medsae.store import ActivationStore
 
+THRESHOLD_BATCHES = 8
+
 
 @dataclass(frozen=True)
 class Validation:
@@ -21,6 +23,23 @@ class Validation:
     def dead_fraction(self) -> float:
         """Share of latents that fired on no token at all."""
         return float((self.firings == 0).double().mean())
+
+
+@torch.no_grad()
+def set_thresholds(model: SparseAutoencoder, store: ActivationStore, max_rows: int) -> None:
+    """Give an SAE that selects by batch the thresholds by which held-out rows get k latents.
+
+    The mean over eight batches, or as many as there are, spread over the first ``max_rows``
+    rows of ``store``; every process computes it.
+    """
+    if not model.selects_by_batch:
+        return
+    n_rows = min(max_rows, store.n_rows)
+    n = min(THRESHOLD_BATCHES, -(-n_rows // INFERENCE_ROWS))
+    for number in range(n):
+        begin, end = number * n_rows // n, (number + 1) * n_rows // n
+        x, _ = model.normalize(store.read(begin, min(end, begin + INFERENCE_ROWS)))
+        model.see_held_out(x, 1 / (number + 1))
 
 
 @torch.no_grad()

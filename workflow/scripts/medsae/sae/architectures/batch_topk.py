@@ -4,6 +4,8 @@ Tokens share a budget of k latents on average. At inference a token must not dep
 others, so the gate is z = u · 1[u > θ], with θ a running mean of the smallest activation
 that training batches kept. The mean begins short and grows (``schedule.averaging_weight``):
 activations change fast at first, and what they were then must not outlive a short run.
+Rows that training has seen often are not like new ones, which by their θ may get a tenth more
+or fewer latents: every validation sets θ to the mean over batches of held-out rows.
 
 Loss: mean (x − x̂)² / Var(x); the trainer adds AuxK.
 """
@@ -25,6 +27,7 @@ UNSET = -1.0
 @register("batch_topk")
 class BatchTopK(SparseAutoencoder):
     anneals_k = True
+    selects_by_batch = True
     threshold: Tensor
 
     def __init__(self, config: SAEConfig, d_model: int) -> None:
@@ -56,13 +59,20 @@ class BatchTopK(SparseAutoencoder):
     @torch.no_grad()
     def after_step(self, code: Code, step: int) -> None:
         if self.smallest[0] is not None:
-            update_threshold(self.threshold, self.smallest[0], step)
+            weight = averaging_weight(THRESHOLD_DECAY, step)
+            move_threshold(self.threshold, self.smallest[0], weight)
+
+    @torch.no_grad()
+    def see_held_out(self, x: Tensor, weight: float) -> None:
+        centred, k = x - self.b_pre, self.config.k
+        move_threshold(
+            self.threshold, top_k_per_batch(centred, self.W_enc, self.b_enc, k)[1], weight
+        )
 
 
-def update_threshold(threshold: Tensor, smallest: float, step: int) -> None:
+def move_threshold(threshold: Tensor, smallest: float, weight: float) -> None:
     """Running mean of the smallest kept activation, in place; the first one starts it."""
     if float(threshold) == UNSET:
         threshold.fill_(smallest)
     else:
-        weight = averaging_weight(THRESHOLD_DECAY, step)
         threshold.lerp_(torch.full_like(threshold, smallest), weight)

@@ -17,11 +17,12 @@ from torch import Tensor
 
 from medsae.io import UserError
 from medsae.sae import sharding
-from medsae.sae.architectures.batch_topk import UNSET, update_threshold
+from medsae.sae.architectures.batch_topk import THRESHOLD_DECAY, UNSET, move_threshold
 from medsae.sae.architectures.matryoshka import check_prefixes
 from medsae.sae.architectures.registry import register
 from medsae.sae.config import SAEConfig
 from medsae.sae.model import Objective, SparseAutoencoder
+from medsae.sae.schedule import averaging_weight
 from medsae.sae.selection import Selection, above_threshold, top_k_per_batch
 from medsae.sae.sparse import Code, decode, pre_activations
 
@@ -37,6 +38,7 @@ class LevelOptions:
 
 @register("matryoshka_levels")
 class MatryoshkaLevels(SparseAutoencoder):
+    selects_by_batch = True
     Options = LevelOptions
     thresholds: Tensor
 
@@ -84,9 +86,17 @@ class MatryoshkaLevels(SparseAutoencoder):
 
     @torch.no_grad()
     def after_step(self, code: Code, step: int) -> None:
+        weight = averaging_weight(THRESHOLD_DECAY, step)
         for threshold, smallest in zip(self.thresholds, self.smallest, strict=True):
             if smallest is not None:
-                update_threshold(threshold, smallest, step)
+                move_threshold(threshold, smallest, weight)
+
+    @torch.no_grad()
+    def see_held_out(self, x: Tensor, weight: float) -> None:
+        centred = x - self.b_pre
+        for level, k in enumerate(self.level_k):
+            smallest = top_k_per_batch(centred, *self._part(level), k)[1]
+            move_threshold(self.thresholds[level], smallest, weight)
 
     def _part(self, level: int) -> tuple[Tensor, Tensor]:
         held = sharding.local_rows(0, self.sizes[level])
