@@ -207,7 +207,7 @@ def line(result: dict) -> str:
         f"{column} {result[column]:.3f}" if column in ("fvu", "l0", "dead_fraction")
         else f"{column} {result[column]:.0f}"
         for column in COLUMNS
-        if result.get(column) is not None
+        if result[column] is not None
     )  # fmt: skip
     name = f"{result['name']:26s} {result['architecture']:11s} {result['precision']:8s}"
     return f"{name} {numbers}"

@@ -41,7 +41,7 @@ def shards(planted, tmp_path):
     """(training shards, validation shards) of planted rows."""
     rows, _ = planted
     made = []
-    for name, n, seed in (("a", 5000, 1), ("b", 3000, 2), ("val", 1000, 3)):
+    for name, n, seed in (("a", 5000, 1), ("b", 3000, 2), ("val", 1200, 3)):
         path = tmp_path / f"{name}.safetensors"
         with ShardWriter(path, n, WIDTH, torch.float32, {}) as writer:
             writer.write(0, rows(n, seed))

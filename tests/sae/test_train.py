@@ -42,7 +42,7 @@ def test_planted_atoms_are_recovered(shards, sae_config, train_config, planted, 
     result = train_sae(sae_config(), train_config(700), *shards, tmp_path / "run")
     found = (atoms @ load_sae(tmp_path / "run").W_dec.T).amax(1)
     assert found.mean() > 0.95
-    assert result.val_fvu < 0.08  # the noise, and atoms that nearly overlap
+    assert result.val_fvu < 0.09  # the noise, and atoms that nearly overlap
     assert result.val_l0 == pytest.approx(3.0, abs=0.01)
 
 
@@ -59,14 +59,14 @@ def test_a_run_leaves_its_results(shards, sae_config, train_config, tmp_path):
     assert (metrics["l0"] == 3.0).all()
     assert metrics["loss"].to_list()[-1] < metrics["loss"][0]
     latents = pl.read_parquet(folder / LATENTS_NAME)
-    assert latents["firings"].sum() == 3 * 1000 and latents["max_decoder_cosine"].max() <= 1.001
+    assert latents["firings"].sum() == 3 * 1200 and latents["max_decoder_cosine"].max() <= 1.001
 
 
 def test_validation_fvu_is_that_of_the_saved_model_on_raw_activations(
     shards, sae_config, train_config, tmp_path
 ):
     result = train_sae(sae_config(), train_config(120), *shards, tmp_path / "run")
-    x = ActivationStore(shards[1]).read(0, 1000)
+    x = ActivationStore(shards[1]).read(0, 1200)
     error = (load_sae(tmp_path / "run").reconstruct(x) - x).double().square().sum()
     variance = (x - x.mean(0)).double().square().sum()
     assert result.val_fvu == pytest.approx(float(error / variance), rel=1e-4)

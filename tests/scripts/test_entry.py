@@ -20,17 +20,17 @@ from types import SimpleNamespace
 
 entry, log, asked = sys.argv[1:]
 snakemake = SimpleNamespace(log=[log], output=[], threads=2, rule="r")
-with runpy.run_path(entry)["job"](snakemake, any_threads=bool(asked)):
+with runpy.run_path(entry)["job"](snakemake, same_for_any_threads=bool(asked)):
     import torch
 
-    changed = []
+    changed = 0
     for m, k, n in [(1, 576, 97), (7, 576, 576), (100, 1536, 576), (512, 1536, 160)]:
         left, right, products = torch.randn(m, k), torch.randn(n, k), []
         for threads in (1, 2):
             torch.set_num_threads(threads)
             products.append(left @ right.T)
-        changed.append(not torch.equal(*products))
-    print(sum(changed))
+        changed += not torch.equal(*products)
+    print(changed)
 """
 ENTRY = Path(__file__).parents[2] / "workflow/scripts/entry.py"
 
@@ -71,12 +71,23 @@ def test_what_a_killed_job_left_of_its_outputs_is_removed(tmp_path):
     assert other.exists()  # another job may be writing it
 
 
+def changed_by_threads(log: Path, asked: str) -> int:
+    environment = {key: value for key, value in os.environ.items() if key != "MKL_CBWR"}
+    done = subprocess.run(
+        [sys.executable, "-c", PRODUCTS, str(ENTRY), str(log), asked],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment | {"PYTHONPATH": str(ENTRY.parent)},
+    )
+    return int(done.stdout)
+
+
 @pytest.mark.skipif(
     not CPU.exists() or not {"GenuineIntel", "avx2"} <= set(CPU.read_text().split()),
     reason="MKL promises it on Intel's processors",
 )
 def test_products_do_not_depend_on_threads_where_that_is_asked_for(tmp_path):
-    command = [sys.executable, "-c", PRODUCTS, str(ENTRY), str(tmp_path / "d.log"), "yes"]
-    environment = os.environ | {"PYTHONPATH": str(ENTRY.parent)}
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-    assert done.stdout.strip() == "0"
+    if not changed_by_threads(tmp_path / "d.log", ""):
+        pytest.skip("these products do not depend on threads here anyway")
+    assert changed_by_threads(tmp_path / "e.log", "yes") == 0

@@ -2,7 +2,7 @@
 
 from entry import files_in, job
 
-with job(snakemake, any_threads=True):
+with job(snakemake, same_for_any_threads=True):
     from pathlib import Path
 
     import polars as pl

@@ -23,13 +23,13 @@ def files_in(*folders: str) -> list[Path]:
 
 
 @contextmanager
-def job(snakemake: Any, any_threads: bool = False) -> Iterator[None]:
+def job(snakemake: Any, same_for_any_threads: bool = False) -> Iterator[None]:
     """Run a rule's work: log lines to the terminal and to the rule's log.
 
     A ``UserError`` ends the job with its one sentence; anything else with the kind of the
     error and where it arose, but not its message. Thread pools get the rule's ``threads``;
-    with ``any_threads`` MKL's products, on Intel's processors, do not depend on how many, to
-    the bit, at the same speed; torch must not have been imported before.
+    with ``same_for_any_threads`` MKL's products, on Intel's processors, do not depend on how
+    many, to the bit; torch must not have been imported before.
     """
     log_path = Path(snakemake.log[0])
     log_path.parent.mkdir(parents=True, exist_ok=True)
@@ -40,7 +40,7 @@ def job(snakemake: Any, any_threads: bool = False) -> Iterator[None]:
         handlers=[logging.StreamHandler(), logging.FileHandler(log_path, mode="w")],
         force=True,
     )
-    if any_threads:
+    if same_for_any_threads:
         os.environ.setdefault(*ONE_ORDER)
     for name in THREADS:
         os.environ.setdefault(name, str(snakemake.threads))

@@ -1,6 +1,7 @@
 """Ours: the trainer of ``medsae.sae``, as the workflow runs it, on batches from memory."""
 
 import sys
+from functools import cache
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "workflow" / "scripts"))
@@ -38,12 +39,15 @@ def make(architecture, train, load, compute=COMPUTE):
 
     step.selection = model.arithmetic.value
 
-    # Thresholds are set with held-out rows in the workflow; here with those that no batch holds.
-    spare = train[load.n_train // load.batch_size * load.batch_size :]
+    @cache
+    def finish():
+        """As validation does in the workflow, with the rows that no batch holds."""
+        unseen = train[load.n_train // load.batch_size * load.batch_size :]
+        if model.selects_by_batch and len(unseen):
+            model.see_held_out(model.normalize(unseen)[0], 1.0)
 
     def evaluate(rows):
-        if model.selects_by_batch and len(spare):
-            model.see_held_out(model.normalize(spare)[0], 1.0)
+        finish()
         code = model.sparse_code(rows)
         return model.reconstruct(rows), code.pattern.dense(code.values) > 0
 

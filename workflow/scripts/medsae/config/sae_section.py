@@ -71,7 +71,10 @@ class SaeTraining(Section):
         json_schema_extra=RUNTIME,
     )
     validation_rows: int = Field(
-        262_144, ge=1, description="At most so many held-out tokens are used per validation."
+        262_144,
+        ge=1,
+        description="At most so many held-out tokens are used per validation. With 1,024 or more "
+        "they also set the thresholds of SAEs that select by batch.",
     )
     patience: int | None = Field(
         None, ge=1, description="Validations without a better NMSE after which training stops."

@@ -3,6 +3,7 @@
 What it learned on the training scans it must also do on others. With few scans, or others of
 another kind, it does not (domain shift): FVU rises, and the threshold that stands in for
 BatchTopK at inference lets another number of latents through. So both are told for every split.
+Where validation has rows enough it sets the threshold, and its own L0 is k whatever it shows.
 """
 
 from collections.abc import Mapping

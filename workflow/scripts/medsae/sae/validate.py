@@ -11,6 +11,8 @@ from medsae.sae.model import INFERENCE_ROWS, SparseAutoencoder
 from medsae.store import ActivationStore
 
 THRESHOLD_BATCHES = 8
+# Fewer say more of the few notes or slices they are from than of what is to come.
+FEWEST_FOR_THRESHOLDS = 1024
 
 
 @dataclass(frozen=True)
@@ -29,16 +31,16 @@ class Validation:
 def set_thresholds(model: SparseAutoencoder, store: ActivationStore, max_rows: int) -> None:
     """Give an SAE that selects by batch the thresholds by which held-out rows get k latents.
 
-    The mean over eight batches, or as many as there are, spread over the first ``max_rows``
-    rows of ``store``; every process computes it.
+    The mean over eight batches, or as many as there are, each of rows spread over the first
+    ``max_rows`` of ``store``; every process computes it. With fewer than 1,024 rows nothing
+    changes. The rows are not verified here: ``validate`` reads them all.
     """
-    if not model.selects_by_batch:
-        return
     n_rows = min(max_rows, store.n_rows)
-    n = min(THRESHOLD_BATCHES, -(-n_rows // INFERENCE_ROWS))
-    for number in range(n):
-        begin, end = number * n_rows // n, (number + 1) * n_rows // n
-        x, _ = model.normalize(store.read(begin, min(end, begin + INFERENCE_ROWS)))
+    if not model.selects_by_batch or n_rows < FEWEST_FOR_THRESHOLDS:
+        return
+    step = -(-n_rows // INFERENCE_ROWS)  # neighbours are of one note, which is no batch
+    for number in range(min(THRESHOLD_BATCHES, step)):
+        x, _ = model.normalize(store.rows(torch.arange(number, n_rows, step)))
         model.see_held_out(x, 1 / (number + 1))
 
 

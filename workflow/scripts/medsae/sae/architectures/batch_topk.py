@@ -4,8 +4,8 @@ Tokens share a budget of k latents on average. At inference a token must not dep
 others, so the gate is z = u · 1[u > θ], with θ a running mean of the smallest activation
 that training batches kept. The mean begins short and grows (``schedule.averaging_weight``):
 activations change fast at first, and what they were then must not outlive a short run.
-Rows that training has seen often are not like new ones, which by their θ may get a tenth more
-or fewer latents: every validation sets θ to the mean over batches of held-out rows.
+Rows that training has seen often are not like new ones, which by their θ get more or fewer
+latents: validation, if it has rows enough, sets θ to the mean over their batches.
 
 Loss: mean (x − x̂)² / Var(x); the trainer adds AuxK.
 """
