@@ -24,6 +24,7 @@ from medsae.sae.initialize import initialize
 from medsae.sae.sparse import gradient_of
 from medsae.sae.train import METRICS_NAME
 from medsae.sae.trainer import Trainer
+from medsae.sae.validate import FEWEST_FOR_THRESHOLDS
 from medsae.store import ActivationStore, ShardWriter
 
 N, K, WIDTH = 40, 3, 24
@@ -262,16 +263,18 @@ def test_every_architecture_trains_saves_and_reloads(
     ("steps", "changes"),
     [(150, {}), (150, {"learning_rate": 1e-3}), (150, {"ema": 0.99}), (500, {})],
 )
+@pytest.mark.parametrize("validation_rows", [FEWEST_FOR_THRESHOLDS - 1, FEWEST_FOR_THRESHOLDS])
 @pytest.mark.parametrize("case", ["batch_topk", "matryoshka", "matryoshka_levels"])
 def test_the_inference_threshold_reproduces_the_training_l0_on_held_out_rows(
-    shards, sae_config, train_config, planted, tmp_path, case, steps, changes
+    shards, sae_config, train_config, planted, tmp_path, case, steps, changes, validation_rows
 ):
+    """By the running mean over training batches, and by enough held-out rows."""
     sae = sae_config(
         architecture=case,
         n_latents=N,
         options={} if case == "batch_topk" else OPTIONS[case],
     )
-    train = train_config(steps, validate_every=steps, **changes)
+    train = train_config(steps, validate_every=steps, validation_rows=validation_rows, **changes)
     train_sae(sae, train, *shards, tmp_path / "run")
     metrics = pl.read_parquet(tmp_path / "run" / METRICS_NAME)
     assert metrics["l0"][-1] == K
@@ -313,7 +316,8 @@ def test_every_level_has_the_l0_of_its_own_threshold(
 ):
     options = OPTIONS["matryoshka_levels"]
     sae = sae_config(architecture="matryoshka_levels", n_latents=N, options=options)
-    train_sae(sae, train_config(300), *shards, tmp_path / "run")
+    train = train_config(300, validation_rows=FEWEST_FOR_THRESHOLDS - 1)  # the running mean
+    train_sae(sae, train, *shards, tmp_path / "run")
     model, raw = load_sae(tmp_path / "run"), planted[0](FRESH_ROWS, 9)
     centred = model.normalize(raw)[0] - model.b_pre
     for level, (size, k) in enumerate(zip(model.sizes, model.level_k, strict=True)):
